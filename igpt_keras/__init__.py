@@ -1,0 +1,18 @@
+"""Image GPT ("Generative Pretraining from Pixels", Chen et al. 2020) on Keras.
+
+Shapes in all docstrings: `B` images in a batch, `N` tokens per image,
+`D` hidden_dim, `H` heads, `K` head width, `V` vocabulary_size, `L` layers,
+`M` images in a probe set, `R` input resolution.
+"""
+
+from igpt_keras import data
+from igpt_keras import presets
+from igpt_keras.callbacks.linear_probe import LinearProbe
+from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint
+from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.sampling import sample
+from igpt_keras.probes.features import extract_features
+from igpt_keras.probes.logistic_regression import fit_logistic_regression
+from igpt_keras.probes.low_data import low_data_accuracy
+from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+from igpt_keras.version import __version__

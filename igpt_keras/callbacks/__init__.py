@@ -1,0 +1,2 @@
+from igpt_keras.callbacks.linear_probe import LinearProbe
+from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint

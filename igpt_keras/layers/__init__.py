@@ -1,0 +1,5 @@
+from igpt_keras.layers.self_attention import SelfAttention
+from igpt_keras.layers.token_and_position_embedding import (
+    TokenAndPositionEmbedding,
+)
+from igpt_keras.layers.transformer_block import TransformerBlock

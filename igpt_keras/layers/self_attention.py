@@ -1,0 +1,125 @@
+import keras
+from keras import initializers
+from keras import layers
+from keras import ops
+
+
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention of Image GPT: no biases, no dropout.
+
+    Queries, keys and values start from a normal of standard deviation
+    `1 / sqrt(D)`, the output projection from `1 / sqrt(D * num_layers)`
+    (released code, `attn`; `keras.layers.MultiHeadAttention` has one
+    initializer for all four and cannot express it).
+
+    Args:
+        num_heads: int. Number of heads, `H`. Must divide the width `D`.
+        num_layers: int. Depth of the network this layer is part of; scales
+            the initial output projection.
+        causal: bool. Whether position `i` attends to positions `<= i` only.
+            Defaults to `True`; the BERT objective attends everywhere.
+        **kwargs: Base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: float tensor `(B, N, D)`.
+
+    Returns:
+        Float tensor `(B, N, D)`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide `D`.
+
+    Example:
+    >>> layer = SelfAttention(num_heads=2, num_layers=1)
+    >>> tuple(layer(keras.random.normal((3, 4, 8))).shape)
+    (3, 4, 8)
+    """
+
+    def __init__(self, num_heads, num_layers, causal=True, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_layers = num_layers
+        self.causal = causal
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        if width % self.num_heads:
+            raise ValueError(
+                f"num_heads={self.num_heads} does not divide hidden_dim="
+                f"{width}. Every head takes an equal share of the width: "
+                "choose a num_heads that divides hidden_dim."
+            )
+        head_dim = width // self.num_heads
+
+        def projection(name):
+            layer = layers.EinsumDense(
+                "bnd,dhk->bnhk",
+                output_shape=(None, self.num_heads, head_dim),
+                kernel_initializer=initializers.RandomNormal(
+                    stddev=width**-0.5
+                ),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            layer.build(input_shape)
+            return layer
+
+        self.query = projection("query")
+        self.key = projection("key")
+        self.value = projection("value")
+        self.output_projection = layers.EinsumDense(
+            "bnhk,hkd->bnd",
+            output_shape=(None, width),
+            kernel_initializer=initializers.RandomNormal(
+                stddev=(width * self.num_layers) ** -0.5
+            ),
+            dtype=self.dtype_policy,
+            name="output_projection",
+        )
+        self.output_projection.build(
+            (*input_shape[:-1], self.num_heads, head_dim)
+        )
+
+    def call(self, inputs):
+        attended = ops.dot_product_attention(
+            self.query(inputs),
+            self.key(inputs),
+            self.value(inputs),
+            is_causal=self.causal,
+        )  # (B, N, H, K)
+        return self.output_projection(attended)
+
+    def decode(self, inputs, keys, values, position):
+        """Attends from one new position to all positions up to it.
+
+        Args:
+            inputs: float tensor `(B, 1, D)`, the input at `position`.
+            keys: float tensor `(B, N, H, K)`, filled below `position`.
+            values: float tensor, as `keys`.
+            position: int32 scalar tensor.
+
+        Returns:
+            `(outputs, keys, values)`: `(B, 1, D)`, and the two caches with
+            `position` filled in.
+        """
+        start = (0, position, 0, 0)
+        keys = ops.slice_update(keys, start, self.key(inputs))
+        values = ops.slice_update(values, start, self.value(inputs))
+        # `is_causal` aligns masks at the top left, so it would show one query
+        # the first key only.
+        visible = ops.arange(ops.shape(keys)[1]) <= position
+        attended = ops.dot_product_attention(
+            self.query(inputs), keys, values, mask=visible[None, None, None]
+        )
+        return self.output_projection(attended), keys, values
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_layers": self.num_layers,
+            "causal": self.causal,
+        }

@@ -1,0 +1,104 @@
+import keras
+from keras import initializers
+from keras import ops
+
+
+class TokenAndPositionEmbedding(keras.layers.Layer):
+    """Embeds token ids, shifted behind a start token, and adds positions.
+
+    With `shift=True` position 0 holds the learned start token and position
+    `i + 1` token `i`; the last token is no input at all. This is the one
+    place where the autoregressive shift happens. With `shift=False` (the BERT
+    objective) position `i` holds token `i`, and hidden positions hold their
+    position embedding alone: the token is zeroed *before* positions are
+    added, and there is no vector for "hidden" (released code, `model`).
+
+    Args:
+        vocabulary_size: int. Number of tokens, `V`.
+        sequence_length: int. Tokens per image, `N`.
+        hidden_dim: int. Width, `D`.
+        shift: bool. Whether to shift behind a start token.
+        **kwargs: Base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        token_ids: int tensor `(B, N)` in `[0, V)`.
+        hidden: optional bool tensor `(B, N)`, `True` where the token is
+            hidden.
+
+    Returns:
+        Float tensor `(B, N, D)`.
+
+    Example:
+    >>> layer = TokenAndPositionEmbedding(16, 4, 8)
+    >>> tuple(layer(keras.ops.zeros((3, 4), "int32")).shape)
+    (3, 4, 8)
+    """
+
+    def __init__(
+        self, vocabulary_size, sequence_length, hidden_dim, shift=True, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.sequence_length = sequence_length
+        self.hidden_dim = hidden_dim
+        self.shift = shift
+
+    def build(self, token_ids_shape, hidden_shape=None):
+        self.token_embedding = self.add_weight(
+            shape=(self.vocabulary_size, self.hidden_dim),
+            initializer=initializers.RandomNormal(stddev=0.02),
+            name="token_embedding",
+        )
+        self.position_embedding = self.add_weight(
+            shape=(self.sequence_length, self.hidden_dim),
+            initializer=initializers.RandomNormal(stddev=0.01),
+            name="position_embedding",
+        )
+        if self.shift:
+            self.start_embedding = self.add_weight(
+                shape=(self.hidden_dim,),
+                initializer=initializers.RandomNormal(stddev=0.02),
+                name="start_embedding",
+            )
+
+    def call(self, token_ids, hidden=None):
+        embedded = ops.take(self.token_embedding, token_ids, axis=0)
+        if hidden is not None:
+            keep = ops.cast(ops.logical_not(hidden), embedded.dtype)
+            embedded = embedded * keep[..., None]
+        if self.shift:
+            start = ops.broadcast_to(
+                self.start_embedding,
+                (ops.shape(embedded)[0], 1, self.hidden_dim),
+            )
+            embedded = ops.concatenate([start, embedded[:, :-1]], axis=1)
+        return embedded + self.position_embedding
+
+    def decode(self, previous_token_ids, position):
+        """Input at one position, given the tokens before it.
+
+        Args:
+            previous_token_ids: int tensor `(B,)`, the tokens at
+                `position - 1`; ignored at position 0.
+            position: int32 scalar tensor.
+
+        Returns:
+            Float tensor `(B, 1, D)`.
+        """
+        token = ops.take(self.token_embedding, previous_token_ids, axis=0)
+        start = ops.convert_to_tensor(self.start_embedding)
+        token = ops.where(position == 0, start, token)
+        token = token + ops.take(self.position_embedding, position, axis=0)
+        return ops.cast(token, self.compute_dtype)[:, None]
+
+    def compute_output_shape(self, token_ids_shape, hidden_shape=None):
+        return (*token_ids_shape, self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "sequence_length": self.sequence_length,
+            "hidden_dim": self.hidden_dim,
+            "shift": self.shift,
+        }

@@ -1,0 +1,110 @@
+import keras
+from keras import initializers
+from keras import layers
+from keras import ops
+
+from igpt_keras.layers.self_attention import SelfAttention
+
+
+@keras.saving.register_keras_serializable(package="igpt_keras")
+def quick_gelu(x):
+    """`x * sigmoid(1.702 x)`, the released code's approximation of GELU."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Pre-norm GPT-2 block of Image GPT (section 2.2 of the paper).
+
+    `x += attention(attention_norm(x))`, then
+    `x += mlp_down(quick_gelu(mlp_up(mlp_norm(x))))`. As in the released code
+    the norms divide by the root mean square with a gain only and epsilon
+    1e-5, nothing has a bias, there is no dropout, and both MLP matrices start
+    from standard deviation 0.02 whatever the depth.
+
+    `attention_norm` is where the paper takes the features of a layer.
+
+    Args:
+        num_heads: int. Number of attention heads.
+        num_layers: int. Depth of the network this block is part of.
+        causal: bool. Whether attention is causal. Defaults to `True`.
+        **kwargs: Base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: float tensor `(B, N, D)`.
+
+    Returns:
+        Float tensor `(B, N, D)`.
+
+    Example:
+    >>> block = TransformerBlock(num_heads=2, num_layers=1)
+    >>> tuple(block(keras.random.normal((3, 4, 8))).shape)
+    (3, 4, 8)
+    """
+
+    def __init__(self, num_heads, num_layers, causal=True, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_layers = num_layers
+        self.causal = causal
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+
+        def norm(name):
+            return layers.RMSNormalization(
+                epsilon=1e-5, dtype=self.dtype_policy, name=name
+            )
+
+        def dense(units, name, activation=None):
+            return layers.Dense(
+                units,
+                activation=activation,
+                use_bias=False,
+                kernel_initializer=initializers.RandomNormal(stddev=0.02),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        self.attention_norm = norm("attention_norm")
+        self.attention = SelfAttention(
+            self.num_heads,
+            self.num_layers,
+            causal=self.causal,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        self.mlp_norm = norm("mlp_norm")
+        self.mlp_up = dense(4 * width, "mlp_up", quick_gelu)
+        self.mlp_down = dense(width, "mlp_down")
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.mlp_norm,
+            self.mlp_up,
+        ):
+            layer.build(input_shape)
+        self.mlp_down.build((*input_shape[:-1], 4 * width))
+
+    def call(self, inputs):
+        x = inputs + self.attention(self.attention_norm(inputs))
+        return x + self.mlp_down(self.mlp_up(self.mlp_norm(x)))
+
+    def decode(self, inputs, keys, values, position):
+        """One position with cached keys and values: `SelfAttention.decode`."""
+        attended, keys, values = self.attention.decode(
+            self.attention_norm(inputs), keys, values, position
+        )
+        x = inputs + attended
+        x = x + self.mlp_down(self.mlp_up(self.mlp_norm(x)))
+        return x, keys, values
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_layers": self.num_layers,
+            "causal": self.causal,
+        }

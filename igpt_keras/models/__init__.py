@@ -1,0 +1,2 @@
+from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.sampling import sample

@@ -1,0 +1,207 @@
+import keras
+import numpy as np
+from keras import ops
+
+
+def sample(
+    model,
+    num_samples=8,
+    prompt=None,
+    temperature=1.0,
+    top_k=None,
+    top_p=None,
+    seed=0,
+):
+    """Draws images from an autoregressive model, token by token.
+
+    Keys and values of earlier positions are cached, so each position costs
+    one step and not one pass over the image. The same seed gives the same
+    tokens; every sample has its own random numbers.
+
+    Args:
+        model: an `IGPT` with the autoregressive objective.
+        num_samples: int. Number of images. Defaults to 8.
+        prompt: optional int array `(P,)` or `(num_samples, P)`, `P <= N`:
+            the first `P` tokens, kept as they are. Half an image gives a
+            completion.
+        temperature: float >= 0 that divides the logits. 0 takes the most
+            probable token. The paper samples at 1.0.
+        top_k: optional int >= 1. Draw from the `top_k` most probable tokens.
+        top_p: optional float in [0, 1]. Draw from the fewest most probable
+            tokens whose probabilities, after `top_k`, sum to at least
+            `top_p`; never fewer than one.
+        seed: int. Defaults to 0.
+
+    Returns:
+        int32 NumPy array `(num_samples, N)`.
+
+    Raises:
+        ValueError: if the model cannot sample or an argument is out of range.
+
+    Example:
+    >>> from igpt_keras import IGPT
+    >>> model = IGPT.from_preset("igpt_nano", sequence_length=16)
+    >>> sample(model, num_samples=2).shape
+    (2, 16)
+    """
+    if getattr(model, "objective", None) != "autoregressive":
+        raise ValueError(
+            "sample needs an autoregressive IGPT. A BERT model predicts "
+            "hidden tokens from both sides and defines no order to sample in."
+        )
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be >= 1, received {num_samples}.")
+    if temperature < 0:
+        raise ValueError(f"temperature must be >= 0, received {temperature}.")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be >= 1, received {top_k}.")
+    if top_p is not None and not 0 <= top_p <= 1:
+        raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
+    prompt = _check_prompt(prompt, num_samples, model)
+    if temperature == 0:
+        temperature, top_k = 1.0, 1
+
+    length = model.sequence_length
+    prompt_length = prompt.shape[1]
+    token_ids = np.zeros((num_samples, length), "int32")
+    token_ids[:, :prompt_length] = prompt
+    uniform = np.random.default_rng(seed).random(
+        (num_samples, length), dtype="float32"
+    )
+    sampler = _Sampler(model, prompt_length, temperature, top_k, top_p)
+    return np.asarray(
+        sampler.predict_on_batch({"token_ids": token_ids, "uniform": uniform})
+    )
+
+
+class _Sampler(keras.Model):
+    """The loop over positions, as a model so that `predict` compiles it."""
+
+    def __init__(self, model, prompt_length, temperature, top_k, top_p):
+        super().__init__(name="sampler")
+        self.igpt = model
+        self.prompt_length = prompt_length
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+
+    def call(self, inputs):
+        token_ids, uniform = inputs["token_ids"], inputs["uniform"]
+        igpt = self.igpt
+        cache = ops.zeros(
+            (
+                igpt.num_layers,
+                2,
+                ops.shape(token_ids)[0],
+                igpt.sequence_length,
+                igpt.num_heads,
+                igpt.hidden_dim // igpt.num_heads,
+            ),
+            igpt.blocks[0].compute_dtype,
+        )
+
+        def step(position, state):
+            token_ids, cache = state
+            logits, cache = decode(igpt, token_ids, cache, position)
+            drawn = draw(
+                logits / self.temperature,
+                ops.take(uniform, position, axis=1),
+                self.top_k,
+                self.top_p,
+            )
+            given = ops.take(token_ids, position, axis=1)
+            drawn = ops.where(position < self.prompt_length, given, drawn)
+            token_ids = ops.slice_update(
+                token_ids, (0, position), drawn[:, None]
+            )
+            return token_ids, cache
+
+        token_ids, _ = ops.fori_loop(
+            0, igpt.sequence_length, step, (token_ids, cache)
+        )
+        return token_ids
+
+
+def decode(model, token_ids, cache, position):
+    """Logits of one position from the tokens before it and their cache.
+
+    Args:
+        model: an autoregressive `IGPT`.
+        token_ids: int32 `(B, N)`; only what is before `position` is read.
+        cache: float `(L, 2, B, N, H, K)`, keys and values below `position`.
+        position: int32 scalar.
+
+    Returns:
+        `(logits, cache)`: float32 `(B, V)`, and the cache with `position`.
+    """
+    previous = ops.take(token_ids, ops.maximum(position - 1, 0), axis=1)
+    x = model.embedding.decode(previous, position)
+    caches = []
+    for i, block in enumerate(model.blocks):
+        x, keys, values = block.decode(x, cache[i, 0], cache[i, 1], position)
+        caches.append(ops.stack([keys, values]))
+    logits = model.head(model.final_norm(x))[:, 0]
+    return logits, ops.stack(caches)
+
+
+def draw(logits, uniform, top_k=None, top_p=None):
+    """Draws one token a row by inverting the cumulative distribution.
+
+    Args:
+        logits: float `(B, V)`, already divided by the temperature.
+        uniform: float `(B,)` in [0, 1).
+        top_k: as in `sample`; ties go to the lower token id.
+        top_p: as in `sample`; applied after `top_k`.
+
+    Returns:
+        int32 `(B,)`.
+    """
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    # Most probable first; a stable sort, so rank 0 is what argmax returns.
+    order = ops.argsort(-probabilities, axis=-1)
+    ranked = ops.take_along_axis(probabilities, order, axis=-1)
+    rank = ops.arange(ranked.shape[-1])
+    kept = ops.ones_like(ranked, "bool")
+    if top_k is not None:
+        kept = ops.logical_and(kept, rank < top_k)
+        ranked = ranked * ops.cast(kept, ranked.dtype)
+        ranked = ranked / ops.sum(ranked, axis=-1, keepdims=True)
+    if top_p is not None:
+        before = ops.cumsum(ranked, axis=-1) - ranked
+        kept = ops.logical_and(kept, ops.logical_or(before < top_p, rank == 0))
+        ranked = ranked * ops.cast(kept, ranked.dtype)
+    cumulative = ops.cumsum(ranked, axis=-1)
+    # Just under the total, so that rounding cannot pass the last kept token.
+    threshold = uniform[:, None] * cumulative[:, -1:] * (1 - 1e-6)
+    passed = ops.logical_and(cumulative > threshold, ranked > 0)
+    chosen = ops.argmax(ops.cast(passed, "int32"), axis=-1)
+    token_ids = ops.take_along_axis(order, chosen[:, None], axis=-1)[:, 0]
+    return ops.cast(token_ids, "int32")
+
+
+def _check_prompt(prompt, num_samples, model):
+    if prompt is None:
+        return np.zeros((num_samples, 0), "int32")
+    prompt = np.asarray(prompt)
+    if prompt.ndim == 1:
+        prompt = np.tile(prompt, (num_samples, 1))
+    if (
+        prompt.ndim != 2
+        or prompt.shape[0] != num_samples
+        or prompt.shape[1] > model.sequence_length
+    ):
+        raise ValueError(
+            f"prompt must have shape (P,) or ({num_samples}, P) with P <= "
+            f"{model.sequence_length}, received {prompt.shape}."
+        )
+    if prompt.size and (
+        not np.issubdtype(prompt.dtype, np.integer)
+        or prompt.min() < 0
+        or prompt.max() >= model.vocabulary_size
+    ):
+        raise ValueError(
+            "prompt must hold int token ids in "
+            f"[0, {model.vocabulary_size}), received {prompt.dtype} from "
+            f"{prompt.min()} to {prompt.max()}."
+        )
+    return prompt.astype("int32")

@@ -1,0 +1,1 @@
+from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer

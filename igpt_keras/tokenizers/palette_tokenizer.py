@@ -1,0 +1,262 @@
+import math
+import os
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+from sklearn.cluster import KMeans
+
+# Pixels compared with the palette at a time: 16 MB of distances for V = 512.
+_CHUNK = 8192
+_FILE = "palette.npy"
+
+
+@keras.saving.register_keras_serializable(package="igpt_keras")
+class PaletteTokenizer(keras.layers.Layer):
+    """Turns each pixel into the index of the nearest palette colour.
+
+    Section 3.2 of the paper: a palette of `V` colours by k-means over
+    (R, G, B), pixels scaled to `x / 127.5 - 1`. Runs eagerly and inside
+    `tf.data` with equal results; distances are float32 whatever the dtype
+    policy, since bfloat16 moves one token in twenty.
+
+    Args:
+        palette: float array `(V, 3)` in [-1, 1], or the path of such an array
+            as `.npy`, for example OpenAI's `kmeans_centers.npy`.
+        **kwargs: Base layer arguments, such as `name`.
+
+    Call arguments:
+        images: uint8 `(B, R, R, 3)`.
+
+    Returns:
+        int32 `(B, R * R)` token ids in `[0, V)`, row by row.
+
+    Raises:
+        ValueError: if the palette or the images are not of that form.
+
+    Example:
+    >>> tokenizer = PaletteTokenizer([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+    >>> images = np.array([[[[9, 9, 9], [250, 250, 250]]] * 2], "uint8")
+    >>> token_ids = ops.convert_to_numpy(tokenizer(images))
+    >>> token_ids
+    array([[0, 1, 0, 1]], dtype=int32)
+    >>> ops.convert_to_numpy(tokenizer.detokenize(token_ids))[0, 0]
+    array([[  0,   0,   0],
+           [255, 255, 255]], dtype=uint8)
+    """
+
+    def __init__(self, palette, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(palette, (str, os.PathLike)):
+            palette = _read_palette(palette)
+        palette = np.asarray(palette)
+        if (
+            palette.ndim != 2
+            or palette.shape[1] != 3
+            or not np.issubdtype(palette.dtype, np.floating)
+        ):
+            raise ValueError(
+                "palette must be floats of shape (V, 3), received "
+                f"{palette.dtype} of shape {palette.shape}. Scale uint8 "
+                "colours with `colours / 127.5 - 1`."
+            )
+        if not (np.abs(palette) <= 1).all():
+            raise ValueError(
+                "palette must be finite and in [-1, 1], received values from "
+                f"{palette.min()} to {palette.max()}. Scale colours with "
+                "`colours / 127.5 - 1`."
+            )
+        if len(np.unique(palette, axis=0)) != len(palette):
+            raise ValueError(
+                "palette holds a colour twice; the second could never be "
+                "chosen. Remove duplicates."
+            )
+        self.palette = palette.astype("float32")
+        self.vocabulary_size = len(palette)
+        # Half-way cases to even and no wrap-around, as the released code.
+        self.colours = np.clip(
+            np.rint(127.5 * (self.palette + 1)), 0, 255
+        ).astype("uint8")
+        self.built = True
+
+    @classmethod
+    def fit(cls, images, vocabulary_size=512, seed=0, max_pixels=500_000):
+        """Fits a palette to images by k-means.
+
+        Distinct colours are clustered, weighted by how often they occur, so
+        no cluster can be empty. Images with fewer distinct colours than
+        `vocabulary_size` give exactly those colours, and a smaller
+        `vocabulary_size`. Pass training images only.
+
+        Args:
+            images: uint8 array `(M, R, R, 3)`.
+            vocabulary_size: int. Number of colours. Defaults to 512.
+            seed: int. The same seed gives the same palette. Defaults to 0.
+            max_pixels: int. Pixels drawn at random from `images`.
+
+        Returns:
+            A `PaletteTokenizer`; colours are sorted from dark to bright.
+
+        Raises:
+            ValueError: if images are not uint8 RGB, or there are none.
+        """
+        pixels = _check_images(_as_array(images)).reshape(-1, 3)
+        if len(pixels) == 0 or vocabulary_size < 1:
+            raise ValueError(
+                "A palette needs at least one pixel and one colour, received "
+                f"{len(pixels)} pixels and vocabulary_size={vocabulary_size}."
+            )
+        if len(pixels) > max_pixels:
+            generator = np.random.default_rng(seed)
+            chosen = generator.choice(len(pixels), max_pixels, replace=False)
+            pixels = pixels[chosen]
+        colours, counts = np.unique(pixels, axis=0, return_counts=True)
+        colours = colours / 127.5 - 1
+        if len(colours) > vocabulary_size:
+            k_means = KMeans(vocabulary_size, n_init=1, random_state=seed)
+            k_means.fit(colours, sample_weight=counts)
+            colours = np.clip(k_means.cluster_centers_, -1, 1)
+        luminance = colours @ [0.299, 0.587, 0.114]
+        return cls(colours[np.argsort(luminance, kind="stable")])
+
+    def call(self, images):
+        _check_images(images)
+        pixels = ops.reshape(ops.cast(images, "float32"), (-1, 3))
+        pixels = pixels / 127.5 - 1.0
+        # Whole chunks, so that the loop's shapes are static.
+        count = ops.shape(pixels)[0]
+        pixels = ops.pad(pixels, [[0, -count % _CHUNK], [0, 0]])
+        chunks = ops.reshape(pixels, (-1, min(_CHUNK, _static(count)), 3))
+        token_ids = ops.map(self._nearest, chunks)
+        token_ids = ops.reshape(token_ids, (-1,))[:count]
+        return ops.reshape(token_ids, (-1, images.shape[1] * images.shape[2]))
+
+    def _nearest(self, pixels):
+        # Three subtractions and not one matrix product, which accelerators
+        # round to tf32 or bfloat16.
+        distance = sum(
+            ops.square(pixels[:, c, None] - self.palette[None, :, c])
+            for c in range(3)
+        )
+        return ops.cast(ops.argmin(distance, axis=-1), "int32")
+
+    def detokenize(self, token_ids):
+        """Colours of token ids, `round(127.5 (c + 1))`.
+
+        Args:
+            token_ids: int `(B, N)` in `[0, V)`, `N` a square number.
+
+        Returns:
+            uint8 `(B, R, R, 3)`.
+
+        Raises:
+            ValueError: for another shape or dtype, and for ids out of range
+                where their values are at hand.
+        """
+        shape = tuple(getattr(token_ids, "shape", ()))
+        side = math.isqrt(shape[1]) if len(shape) == 2 else 0
+        if len(shape) != 2 or side * side != shape[1]:
+            raise ValueError(
+                "token_ids must have shape (B, N) with N a square number, "
+                f"received {shape}."
+            )
+        if isinstance(token_ids, np.ndarray):
+            if not np.issubdtype(token_ids.dtype, np.integer):
+                raise ValueError(
+                    f"token_ids must be integers, received {token_ids.dtype}."
+                )
+            if token_ids.size and not (
+                0 <= token_ids.min() <= token_ids.max() < self.vocabulary_size
+            ):
+                raise ValueError(
+                    f"token_ids must be in [0, {self.vocabulary_size}), "
+                    f"received {token_ids.min()} to {token_ids.max()}."
+                )
+        colours = ops.take(self.colours, token_ids, axis=0)
+        return ops.reshape(colours, (-1, side, side, 3))
+
+    def compute_output_shape(self, images_shape):
+        return (images_shape[0], images_shape[1] * images_shape[2])
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor(
+            self.compute_output_shape(images.shape), "int32"
+        )
+
+    def save_palette(self, path):
+        """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""
+        path = pathlib.Path(path)
+        staged = path.with_name(path.name + ".tmp")
+        with open(staged, "wb") as file:
+            np.save(file, self.palette, allow_pickle=False)
+        os.replace(staged, path)
+
+    def save_to_preset(self, directory):
+        """Writes the palette beside a model's preset."""
+        self.save_palette(pathlib.Path(directory) / _FILE)
+
+    @classmethod
+    def from_preset(cls, directory):
+        """Opens the palette that `save_to_preset` wrote."""
+        return cls(pathlib.Path(directory) / _FILE)
+
+    def get_config(self):
+        return {**super().get_config(), "palette": self.palette.tolist()}
+
+
+def _read_palette(path):
+    if not os.path.isfile(path):
+        raise ValueError(f"No palette at {os.fspath(path)!r}.")
+    try:
+        # Mapped, so that a header that lies about its size allocates nothing.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is no palette: {error}. Expected a .npy "
+            "file of floats, shape (V, 3)."
+        ) from error
+
+
+def _as_array(images):
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise ValueError(
+            "images have different sizes; a palette needs one array "
+            "(M, R, R, 3). Resize them to one resolution first."
+        ) from error
+
+
+def _check_images(images):
+    if isinstance(images, (list, tuple)):
+        raise ValueError(
+            "images must be one array (B, R, R, 3), received a "
+            f"{type(images).__name__} of {len(images)}. Resize the images to "
+            "one resolution and stack them."
+        )
+    shape, dtype = tuple(images.shape), images.dtype
+    expected = "images must be uint8 RGB of shape (B, R, R, 3), 0 to 255"
+    if len(shape) == 3:
+        raise ValueError(
+            f"{expected}, received {shape}. Add a batch axis with "
+            "`images[None]`."
+        )
+    if len(shape) != 4 or shape[3] != 3:
+        raise ValueError(
+            f"{expected}, received {shape}. Greyscale: repeat the channel "
+            "three times. Alpha: flatten it onto a background first."
+        )
+    if shape[1] is None or shape[1] != shape[2]:
+        raise ValueError(f"{expected}, received {shape}. Crop to a square.")
+    if keras.backend.standardize_dtype(dtype) != "uint8":
+        raise ValueError(
+            f"{expected}, received "
+            f"{keras.backend.standardize_dtype(dtype)}. Images in [0, 1]: "
+            "multiply by 255 and round before casting."
+        )
+    return images
+
+
+def _static(count):
+    return count if isinstance(count, int) else _CHUNK

@@ -1,0 +1,430 @@
+"""The pretraining program: `resolve` settings, `describe` or `run` them."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+import reporting
+
+import igpt_keras
+from igpt_keras import presets
+
+# TensorFlow 1's default, which the paper trained with; Keras has 1e-7.
+ADAM_EPSILON = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything a run depends on. Flags of `pretrain.py` explain each."""
+
+    dataset: str
+    data_dir: str | None
+    input_resolution: int
+    preset: str
+    objective: str
+    mask_rate: float
+    vocabulary_size: int
+    palette: str | None
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    beta_1: float
+    beta_2: float
+    dtype: str
+    period: int
+    patience: int | None
+    probe_images: int
+    evaluation_images: int | None
+    seed: int
+    strategy: str
+    run_dir: str | None
+
+    @property
+    def architecture(self):
+        return {
+            **presets.IGPT[self.preset],
+            "vocabulary_size": self.vocabulary_size,
+            "sequence_length": self.input_resolution**2,
+            "objective": self.objective,
+        }
+
+
+def resolve(values):
+    """`Settings` from flag values, with defaults filled in.
+
+    Raises:
+        ValueError: for values that do not fit together or name nothing.
+    """
+    values = dict(values)
+    name = values["dataset"]
+    default = presets.PRETRAINING[values["preset"]]
+    fill = {
+        "input_resolution": 8 if name == "digits" else 32,
+        "steps": default["steps"],
+        "batch_size": default["batch_size"],
+        "learning_rate": default["learning_rate"][values["objective"]],
+    }
+    for key, value in fill.items():
+        if values[key] is None:
+            values[key] = value
+    if values["warmup_steps"] is None:
+        examples = igpt_keras.data.load_examples(
+            name,
+            "train",
+            values["input_resolution"],
+            data_dir=values["data_dir"],
+        )
+        epoch = max(1, len(examples.labels) // values["batch_size"])
+        values["warmup_steps"] = min(epoch, values["steps"] // 10)
+    if values["warmup_steps"] >= values["steps"]:
+        raise ValueError(
+            f"warmup_steps={values['warmup_steps']} leaves nothing of "
+            f"steps={values['steps']}. Warm up for fewer steps."
+        )
+    if values["period"] is None:
+        values["period"] = max(1, values["steps"] // 8)
+    if values["steps"] % values["period"]:
+        periods = max(1, round(values["steps"] / values["period"]))
+        raise ValueError(
+            f"period={values['period']} does not divide steps="
+            f"{values['steps']}. Train for {periods * values['period']} steps, "
+            "or choose another period."
+        )
+    if values["palette"] is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(values["palette"])
+        values["vocabulary_size"] = tokenizer.vocabulary_size
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return Settings(**{name: values[name] for name in names})
+
+
+def describe(settings):
+    """Settings, size and cost of a run, as text."""
+    size = settings.architecture
+    matrix_size = {
+        key: size[key]
+        for key in (
+            "vocabulary_size",
+            "sequence_length",
+            "num_layers",
+            "hidden_dim",
+        )
+    }
+    flops = presets.count_training_flops(
+        **matrix_size, batch_size=settings.batch_size
+    )
+    memory = presets.estimate_training_memory(
+        **matrix_size,
+        num_heads=size["num_heads"],
+        batch_size=settings.batch_size,
+    )
+    tokens = settings.batch_size * size["sequence_length"]
+    rows = {**dataclasses.asdict(settings), **size}
+    lines = [f"{key:24}{value}" for key, value in rows.items()]
+    lines += [
+        "",
+        f"{'parameters':24}{presets.count_parameters(**size):,}",
+        f"{'tokens per step':24}{tokens:,}",
+        f"{'tokens in all':24}{tokens * settings.steps:,}",
+        f"{'FLOPs per step':24}{flops:.3g}",
+        f"{'FLOPs in all':24}{flops * settings.steps:.3g}",
+        f"{'memory, estimated':24}{memory / 2**30:.2f} GiB for the whole batch",
+    ]
+    return "\n".join(lines)
+
+
+def run(settings):
+    """Pretrains, or continues; evaluates; writes everything to `run_dir`.
+
+    Returns:
+        The metrics, as written to `metrics.json`.
+    """
+    run_dir = pathlib.Path(settings.run_dir)
+    _check_run_dir(settings, run_dir)
+    tokenizer = _tokenizer(settings, run_dir)
+    settings = dataclasses.replace(
+        settings, vocabulary_size=tokenizer.vocabulary_size
+    )
+    print(describe(settings), "\n", flush=True)
+
+    sets = {
+        split: _evaluation_set(settings, tokenizer, split)
+        for split in ("validation", "test")
+    }
+    probe_train = _evaluation_set(
+        settings, tokenizer, "train", settings.probe_images
+    )
+    labelled = bool(_examples(settings, "train").class_names)
+    if not labelled:
+        print("The pictures have no labels: training without probes.")
+
+    keras.utils.set_random_seed(settings.seed)
+    with _scope(settings):
+        model = igpt_keras.IGPT(**settings.architecture, dtype=settings.dtype)
+        model.compile(_optimizer(settings))
+    checkpoint = igpt_keras.TrainingCheckpoint(run_dir / "checkpoints")
+    epoch = checkpoint.restore(model)
+    progress = reporting.Progress(run_dir / "progress.json", epoch)
+
+    probes = []
+    if labelled:
+        probes = [
+            igpt_keras.LinearProbe(
+                probe_train.tokens,
+                sets["validation"].tokens,
+                name="validation",
+                log_dir=run_dir / "logs",
+            )
+        ]
+    early_stopping = []
+    if settings.patience is not None:
+        early_stopping = [
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss",
+                patience=settings.patience,
+                baseline=checkpoint.best_value,
+            )
+        ]
+    pictures = reporting.PictureLog(
+        run_dir / "logs", tokenizer, sets["validation"].images
+    )
+    epochs = settings.steps // settings.period
+    if epoch:
+        print(f"Continuing {run_dir} after step {epoch * settings.period}.")
+    try:
+        if epoch < epochs and not progress.stopped_early:
+            model.fit(
+                _training_set(settings, tokenizer, epoch * settings.period),
+                validation_data=sets["validation"].inputs,
+                steps_per_epoch=settings.period,
+                initial_epoch=epoch,
+                epochs=epochs,
+                shuffle=False,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(raise_error=True),
+                    *probes,
+                    pictures,
+                    keras.callbacks.TensorBoard(
+                        run_dir / "logs", write_graph=False
+                    ),
+                    *early_stopping,
+                    progress.callback(probes),
+                    checkpoint,
+                ],
+            )
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped. Run the same command to continue from the last "
+            f"checkpoint in {checkpoint.directory}.",
+            flush=True,
+        )
+        raise
+
+    best = checkpoint.restore_best(model)
+    print(f"Evaluating the weights of step {best * settings.period}.")
+    metrics = {
+        "train_seconds": progress.train_seconds,
+        "steps": best * settings.period,
+        "validation_nats_per_token": _loss(model, sets["validation"]),
+        "test_nats_per_token": _loss(model, sets["test"]),
+        "probe": [],
+    }
+    if labelled:
+        keras.utils.set_random_seed(settings.seed)
+        untrained = igpt_keras.IGPT(
+            **settings.architecture, dtype=settings.dtype
+        )
+        metrics.update(
+            reporting.probe_report(
+                model,
+                untrained,
+                probe_train,
+                sets["validation"],
+                sets["test"],
+                settings.seed,
+            )
+        )
+    model.save_to_preset(run_dir / "preset", tokenizer=tokenizer)
+    reporting.draw_pictures(
+        run_dir, model, tokenizer, sets["test"].images, settings.seed
+    )
+    if labelled:
+        reporting.draw_probe_curve(
+            run_dir / "probe_curve.png", progress.probes, metrics
+        )
+    reporting.write_json(run_dir / "metrics.json", metrics)
+    print(reporting.summary(metrics, run_dir))
+    return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """Images of a split, once in order: as arrays, for probes, for the loss."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    tokens: object
+    inputs: object
+
+
+def _evaluation_set(settings, tokenizer, split, limit=None):
+    if limit is None:
+        limit = settings.evaluation_images
+    dataset = igpt_keras.data.image_dataset(
+        settings.dataset,
+        split=split,
+        input_resolution=settings.input_resolution,
+        batch_size=settings.batch_size,
+        data_dir=settings.data_dir,
+    )
+    if limit is not None:
+        dataset = dataset.take(-(-limit // settings.batch_size))
+    images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
+    tokens = _tokenize(dataset, tokenizer).cache()
+    return _Set(images, labels, tokens, _inputs(tokens, settings))
+
+
+def _training_set(settings, tokenizer, start_step):
+    dataset = igpt_keras.data.image_dataset(
+        settings.dataset,
+        split="train",
+        input_resolution=settings.input_resolution,
+        batch_size=settings.batch_size,
+        training=True,
+        seed=settings.seed,
+        start_step=start_step,
+        data_dir=settings.data_dir,
+    )
+    return _inputs(_tokenize(dataset, tokenizer), settings, start_step)
+
+
+def _tokenize(dataset, tokenizer):
+    import tensorflow as tf
+
+    def tokenize(images, labels):
+        if keras.backend.backend() == "tensorflow":
+            return tokenizer(images), labels
+        # Other backends cannot be traced into tf.data.
+        token_ids = tf.numpy_function(
+            lambda x: keras.ops.convert_to_numpy(tokenizer(x)),
+            [images],
+            tf.int32,
+        )
+        shape = (images.shape[0], images.shape[1] * images.shape[2])
+        return tf.ensure_shape(token_ids, shape), labels
+
+    return dataset.map(tokenize, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _inputs(tokens, settings, start_step=0):
+    if settings.objective == "bert":
+        return igpt_keras.data.mask_tokens(
+            tokens, settings.mask_rate, settings.seed, start_step
+        )
+    return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+
+
+def _examples(settings, split):
+    return igpt_keras.data.load_examples(
+        settings.dataset,
+        split,
+        settings.input_resolution,
+        data_dir=settings.data_dir,
+    )
+
+
+def _tokenizer(settings, run_dir):
+    path = run_dir / "palette.npy"
+    if path.is_file():
+        return igpt_keras.PaletteTokenizer(path)
+    if settings.palette is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(settings.palette)
+    else:
+        print(f"Fitting a palette of {settings.vocabulary_size} colours.")
+        tokenizer = igpt_keras.PaletteTokenizer.fit(
+            _examples(settings, "train").images,
+            settings.vocabulary_size,
+            settings.seed,
+        )
+    tokenizer.save_palette(path)
+    return tokenizer
+
+
+def _optimizer(settings):
+    if settings.warmup_steps:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            settings.steps - settings.warmup_steps,
+            warmup_target=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+        )
+    else:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            settings.learning_rate, settings.steps
+        )
+    return keras.optimizers.Adam(
+        schedule,
+        beta_1=settings.beta_1,
+        beta_2=settings.beta_2,
+        epsilon=ADAM_EPSILON,
+    )
+
+
+def _scope(settings):
+    if settings.strategy == "none":
+        return contextlib.nullcontext()
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "--strategy=mirrored is tf.distribute and needs the TensorFlow "
+            f"backend, this is {keras.backend.backend()}."
+        )
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy()
+    replicas = strategy.num_replicas_in_sync
+    if settings.batch_size % replicas:
+        down = settings.batch_size // replicas * replicas
+        raise ValueError(
+            f"batch_size={settings.batch_size} does not divide among "
+            f"{replicas} replicas; use {down or replicas} or "
+            f"{down + replicas}."
+        )
+    return strategy.scope()
+
+
+def _loss(model, examples):
+    return float(model.evaluate(examples.inputs, verbose=0))
+
+
+def _check_run_dir(settings, run_dir):
+    """Creates `run_dir`, or makes sure it holds this very run."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--run_dir cannot be written: {error}.") from error
+    path = run_dir / "config.json"
+    config = dataclasses.asdict(settings)
+    del config["run_dir"]
+    if path.is_file():
+        saved = json.loads(path.read_text())
+        changed = [
+            f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
+            for key in sorted(set(saved) | set(config))
+            if saved.get(key) != config.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"{run_dir} holds a run with other settings ("
+                + "; ".join(changed)
+                + "). Use the same flags to continue it, or another --run_dir."
+            )
+    else:
+        reporting.write_json(path, config)

@@ -1,0 +1,52 @@
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Set by `jax_backend_test.py`: the package must live without these.
+if os.environ.get("IGPT_TEST_BLOCK_TENSORFLOW"):
+    for module in ("tensorflow", "tensorflow_datasets", "keras_cv"):
+        sys.modules[module] = None
+
+import keras
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "recipes"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--run_large", action="store_true", help="Also run slow tests."
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run_large"):
+        return
+    skip = pytest.mark.skip(reason="slow; runs with --run_large")
+    for item in items:
+        if "large" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def shared():
+    """Reference data kept beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def subprocess_environment():
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

@@ -1,0 +1,237 @@
+import keras
+import numpy as np
+import pytest
+import reference
+import tiny
+from tiny import array
+
+import igpt_keras
+
+
+def logits(model, token_ids, mask=None):
+    if mask is None:
+        return array(model(token_ids))
+    return array(model({"token_ids": token_ids, "mask": mask}))
+
+
+def test_autoregressive_logits_match_the_reference():
+    model, token_ids = tiny.model(), tiny.token_ids()
+    expected, _ = reference.forward(tiny.numpy_weights(model), token_ids)
+    np.testing.assert_allclose(
+        logits(model, token_ids), expected, atol=1e-4, rtol=1e-5
+    )
+
+
+def test_bert_logits_match_the_reference():
+    model, token_ids, mask = tiny.model("bert"), tiny.token_ids(), tiny.mask()
+    expected, _ = reference.forward(tiny.numpy_weights(model), token_ids, mask)
+    np.testing.assert_allclose(
+        logits(model, token_ids, mask), expected, atol=1e-4, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("position", [0, 7, 15])
+def test_a_token_moves_later_logits_only(position):
+    model, token_ids = tiny.model(), tiny.token_ids()
+    changed = token_ids.copy()
+    changed[:, position] = (changed[:, position] + 1) % 11
+    difference = np.abs(logits(model, token_ids) - logits(model, changed))
+    assert difference[:, : position + 1].max() == 0
+    # The last token is no input at all.
+    assert position == 15 or difference[:, position + 1 :].max() > 1e-3
+
+
+def test_first_logits_are_the_same_for_all_images():
+    first = logits(tiny.model(), tiny.token_ids())[:, 0]
+    np.testing.assert_array_equal(first, np.repeat(first[:1], 4, axis=0))
+
+
+def test_bert_looks_both_ways():
+    model, token_ids = tiny.model("bert"), tiny.token_ids()
+    mask = np.zeros_like(token_ids, "bool")
+    changed = token_ids.copy()
+    changed[:, -1] = (changed[:, -1] + 1) % 11
+    difference = logits(model, token_ids, mask) - logits(model, changed, mask)
+    assert np.abs(difference[:, 0]).min(axis=0).max() > 1e-3
+
+
+def test_bert_does_not_see_hidden_tokens():
+    model, token_ids, mask = tiny.model("bert"), tiny.token_ids(), tiny.mask()
+    changed = np.where(mask, (token_ids + 1) % 11, token_ids)
+    np.testing.assert_array_equal(
+        logits(model, token_ids, mask), logits(model, changed, mask)
+    )
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_training_changes_nothing_in_the_forward_pass(objective):
+    model, inputs = tiny.model(objective), tiny.token_ids()
+    if objective == "bert":
+        inputs = {"token_ids": inputs, "mask": tiny.mask()}
+    np.testing.assert_array_equal(
+        array(model(inputs, training=True)),
+        array(model(inputs, training=False)),
+    )
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_fresh_loss_is_ln_v_and_only_the_head_learns_first(objective):
+    model = igpt_keras.IGPT(**tiny.SIZE, objective=objective)
+    token_ids = tiny.token_ids()
+    inputs = token_ids
+    if objective == "bert":
+        inputs = {"token_ids": token_ids, "mask": tiny.mask()}
+    model.compile(keras.optimizers.SGD(1.0))
+    before = [array(v) for v in model.trainable_variables]
+    loss = model.evaluate(inputs, token_ids, verbose=0)
+    assert abs(loss - np.log(11)) < 1e-6
+    model.fit(inputs, token_ids, verbose=0)
+    for variable, value in zip(model.trainable_variables, before):
+        moved = not np.array_equal(array(variable), value)
+        assert moved == (variable is model.head.kernel), variable.path
+    assert model.evaluate(inputs, token_ids, verbose=0) < loss - 1e-3
+
+
+def test_autoregressive_loss_is_nats_per_token():
+    model, token_ids = tiny.model(), tiny.token_ids(batch=10)
+    model.compile()
+    expected = reference.nats(
+        logits(model, token_ids).astype("float64"), token_ids
+    )
+    for batch_size in (10, 4):
+        loss = model.evaluate(
+            token_ids, token_ids, batch_size=batch_size, verbose=0
+        )
+        assert abs(loss - expected.mean()) < 1e-5
+
+
+def test_bert_loss_is_the_mean_over_images_of_masked_means():
+    model, token_ids = tiny.model("bert"), tiny.token_ids(batch=3)
+    mask = np.zeros((3, 16), "bool")
+    mask[0, :1], mask[1, 3:14] = True, True  # and none in the third
+    model.compile()
+    loss = model.evaluate(
+        {"token_ids": token_ids, "mask": mask}, token_ids, verbose=0
+    )
+    expected = reference.bert_loss(
+        logits(model, token_ids, mask).astype("float64"), token_ids, mask
+    )
+    assert abs(loss - expected) < 1e-5
+    pooled = reference.nats(logits(model, token_ids, mask), token_ids)[mask]
+    assert abs(loss - pooled.mean()) > 1e-2
+
+
+def test_bert_with_nothing_hidden_is_zero_and_trains():
+    model, token_ids = tiny.model("bert"), tiny.token_ids()
+    inputs = {"token_ids": token_ids, "mask": np.zeros((4, 16), "bool")}
+    model.compile("sgd")
+    assert model.fit(inputs, token_ids, verbose=0).history["loss"] == [0.0]
+    assert all(np.isfinite(array(v)).all() for v in model.weights)
+
+
+def test_bert_sample_weights_weigh_images():
+    model, token_ids, mask = tiny.model("bert"), tiny.token_ids(), tiny.mask()
+    model.compile()
+    inputs = {"token_ids": token_ids, "mask": mask}
+    first = np.array([1.0, 0, 0, 0], "float32")
+    loss = model.evaluate(inputs, token_ids, sample_weight=first, verbose=0)
+    expected = reference.bert_loss(
+        logits(model, token_ids, mask).astype("float64")[:1],
+        token_ids[:1],
+        mask[:1],
+    )
+    assert abs(4 * loss - expected) < 1e-4
+
+
+def test_optimizer_learns_a_constant_image():
+    model = igpt_keras.IGPT(**tiny.SIZE)
+    model.compile(keras.optimizers.Adam(1e-2))
+    token_ids = np.repeat(tiny.token_ids(batch=1), 8, axis=0)
+    history = model.fit(token_ids, token_ids, epochs=60, verbose=0).history
+    assert history["loss"][-1] < 0.3
+
+
+def test_mixed_bfloat16_keeps_logits_and_loss_in_float32():
+    model = igpt_keras.IGPT(**tiny.SIZE, dtype="mixed_bfloat16")
+    token_ids = tiny.token_ids()
+    output = model(token_ids)
+    assert keras.backend.standardize_dtype(output.dtype) == "float32"
+    assert model.blocks[0].compute_dtype == "bfloat16"
+    assert {v.dtype for v in model.weights} == {"float32"}
+    model.compile(keras.optimizers.SGD(0.1))
+    history = model.fit(token_ids, token_ids, epochs=3, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_compiles_with_xla():
+    model, token_ids = tiny.model(), tiny.token_ids()
+    expected = logits(model, token_ids)
+    model.compile("sgd", jit_compile=True)
+    np.testing.assert_allclose(
+        model.predict(token_ids, verbose=0), expected, atol=1e-4
+    )
+    assert np.isfinite(
+        model.fit(token_ids, token_ids, verbose=0).history["loss"]
+    )
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_keras_saving_round_trip(objective, tmp_path):
+    model = tiny.model(objective)
+    inputs = tiny.token_ids()
+    if objective == "bert":
+        inputs = {"token_ids": inputs, "mask": tiny.mask()}
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert type(copy) is igpt_keras.IGPT
+    np.testing.assert_array_equal(array(copy(inputs)), array(model(inputs)))
+    assert copy.get_config() == model.get_config()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"num_heads": 4}, "num_heads=4 does not divide hidden_dim=15"),
+        ({"objective": "gpt"}, "Unknown objective 'gpt'.*autoregressive"),
+        ({"num_layers": 0}, "num_layers must be a positive int"),
+        ({"hidden_dim": 1.5}, "hidden_dim must be a positive int"),
+    ],
+)
+def test_refuses_sizes_that_do_not_fit(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        igpt_keras.IGPT(**{**tiny.SIZE, **overrides})
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: x[:, :9], "shape"),
+        (lambda x: x[0], "shape|rank|dim"),
+        (lambda x: x.astype("float32"), "must be integers, received float32"),
+        (lambda x: x + 11, r"must be in \[0, 11\), received values from 11"),
+        (lambda x: x - 11, r"must be in \[0, 11\), received values from -11"),
+        (lambda x: {"token_ids": x}, "one tensor of token ids|structure"),
+    ],
+)
+def test_refuses_bad_token_ids(change, message):
+    model = tiny.model()
+    bad = change(tiny.token_ids())
+    model.compile("sgd")
+    calls = [model]
+    if isinstance(bad, np.ndarray):
+        calls += [
+            lambda x: model.predict(x, verbose=0),
+            lambda x: model.fit(x, x, verbose=0),
+            lambda x: model.evaluate(x, x, verbose=0),
+        ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call(bad)
+
+
+def test_bert_needs_its_mask():
+    model = tiny.model("bert")
+    with pytest.raises(ValueError, match="mask|structure"):
+        model(tiny.token_ids())
+    with pytest.raises(ValueError, match="A BERT model takes a dict"):
+        model.check_inputs(tiny.token_ids())

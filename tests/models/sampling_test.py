@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import reference
+import tiny
+from tiny import array
+
+import igpt_keras
+from igpt_keras.models.sampling import decode
+from igpt_keras.models.sampling import draw
+
+
+@pytest.mark.parametrize("position_scale", [1.0, 20.0])
+def test_cached_logits_equal_the_full_forward_pass(position_scale):
+    model, token_ids = tiny.model(), tiny.token_ids()
+    position = model.embedding.position_embedding
+    position.assign(position * position_scale)
+    expected = array(model(token_ids))
+    cache = np.zeros((3, 2, 4, 16, 3, 5), "float32")
+    for i in range(16):
+        # Nothing at or after the position may matter.
+        seen = np.where(np.arange(16) < i, token_ids, 10)
+        logits, cache = decode(model, seen, cache, i)
+        np.testing.assert_allclose(array(logits), expected[:, i], atol=1e-4)
+
+
+def test_greedy_sampling_takes_the_best_token_of_the_full_forward_pass():
+    model = tiny.model()
+    token_ids = igpt_keras.sample(model, num_samples=2, temperature=0)
+    best = array(model(token_ids)).argmax(axis=-1)
+    np.testing.assert_array_equal(token_ids, best)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"top_k": 1}, {"top_p": 0.0}, {"temperature": 1e-4}],
+)
+def test_limits_are_greedy(arguments):
+    model = tiny.model()
+    greedy = igpt_keras.sample(model, num_samples=2, temperature=0)
+    np.testing.assert_array_equal(
+        igpt_keras.sample(model, num_samples=2, **arguments), greedy
+    )
+
+
+@pytest.mark.parametrize("length", [0, 5, 8, 16])
+def test_completion_keeps_the_prompt_and_continues_it(length):
+    model, prompt = tiny.model(), tiny.token_ids()[:, :length]
+    token_ids = igpt_keras.sample(model, 4, prompt=prompt, temperature=0)
+    np.testing.assert_array_equal(token_ids[:, :length], prompt)
+    best = array(model(token_ids)).argmax(axis=-1)
+    np.testing.assert_array_equal(token_ids[:, length:], best[:, length:])
+
+
+def test_one_prompt_serves_all_samples():
+    prompt = tiny.token_ids()[0, :5]
+    token_ids = igpt_keras.sample(tiny.model(), 6, prompt=prompt)
+    np.testing.assert_array_equal(token_ids[:, :5], np.tile(prompt, (6, 1)))
+
+
+def test_samples_are_distinct_in_range_and_fixed_by_the_seed():
+    model = igpt_keras.IGPT(**tiny.SIZE)
+    token_ids = igpt_keras.sample(model, num_samples=32, seed=5)
+    assert token_ids.dtype == np.int32 and token_ids.shape == (32, 16)
+    assert len(np.unique(token_ids, axis=0)) == 32
+    assert token_ids.min() == 0 and token_ids.max() == 10
+    np.testing.assert_array_equal(
+        token_ids, igpt_keras.sample(model, num_samples=32, seed=5)
+    )
+    other = igpt_keras.sample(model, num_samples=32, seed=6)
+    assert not np.array_equal(token_ids, other)
+
+
+def test_samples_follow_the_model():
+    """Pairs of tokens against the exact joint, by chi-square."""
+    model = tiny.model(
+        vocabulary_size=3, sequence_length=2, num_layers=1, scale=0.5
+    )
+    count = 20_000
+    token_ids = igpt_keras.sample(model, num_samples=count, temperature=1.5)
+    pairs = np.array([(a, b) for a in range(3) for b in range(3)], "int32")
+    logits = array(model(pairs)).astype("float64") / 1.5
+    expected = count * np.exp(-reference.nats(logits, pairs).sum(axis=1))
+    observed = [(token_ids == pair).all(axis=1).sum() for pair in pairs]
+    chi_square = ((observed - expected) ** 2 / expected).sum()
+    assert chi_square < 26.1  # 8 degrees of freedom, one in a thousand
+    # Drawing at another temperature would not pass.
+    other = count * np.exp(-reference.nats(1.5 * logits, pairs).sum(axis=1))
+    assert ((observed - other) ** 2 / other).sum() > 100
+
+
+def drawn(logits, count=50_000, **arguments):
+    uniform = np.random.default_rng(0).random(count, dtype="float32")
+    logits = np.tile(np.array(logits, "float32"), (count, 1))
+    token_ids = array(draw(logits, uniform, **arguments))
+    return np.bincount(token_ids, minlength=logits.shape[1]) / count
+
+
+def test_draws_follow_softmax():
+    logits = np.array([0.3, -1.0, 2.0, 0.0, 1.0])
+    expected = reference.softmax(logits)
+    np.testing.assert_allclose(drawn(logits), expected, atol=0.008)
+
+
+def test_top_k_renormalises_the_k_best():
+    probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_k=2)
+    np.testing.assert_allclose(probabilities, [0, 0, 4 / 7, 3 / 7], atol=0.008)
+
+
+def test_top_p_includes_the_crossing_token():
+    # 0.4 is not enough for 0.5, 0.4 + 0.3 is.
+    probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_p=0.5)
+    np.testing.assert_allclose(probabilities, [0, 0, 4 / 7, 3 / 7], atol=0.008)
+
+
+def test_top_p_is_of_what_top_k_leaves():
+    # Of {0.4, 0.3} the first is 0.57, enough for 0.5.
+    probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_k=2, top_p=0.5)
+    np.testing.assert_array_equal(probabilities, [0, 0, 1, 0])
+
+
+def test_ties_go_to_the_lower_token():
+    probabilities = drawn([1.0, 1.0, 1.0, 0.0], top_k=2)
+    np.testing.assert_allclose(probabilities, [0.5, 0.5, 0, 0], atol=0.008)
+
+
+def test_the_edges_of_the_unit_interval_stay_inside_the_kept_tokens():
+    logits = np.tile(np.log(np.float32([0.1, 0.2, 0.4, 0.3])), (2, 1))
+    uniform = np.array([0.0, 1 - 2**-24], "float32")
+    assert array(draw(logits, uniform, top_k=2)).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"num_samples": 0}, "num_samples must be >= 1"),
+        ({"temperature": -1}, "temperature must be >= 0"),
+        ({"top_k": 0}, "top_k must be >= 1"),
+        ({"top_p": 1.5}, r"top_p must be in \[0, 1\]"),
+        ({"prompt": np.zeros((3, 4), "int32")}, r"prompt must have shape"),
+        ({"prompt": np.zeros(17, "int32")}, r"P <= 16"),
+        ({"prompt": np.full(4, 11)}, r"int token ids in \[0, 11\)"),
+        ({"prompt": np.zeros(4)}, r"int token ids"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        igpt_keras.sample(tiny.model(), **arguments)
+
+
+def test_refuses_bert():
+    with pytest.raises(ValueError, match="needs an autoregressive IGPT"):
+        igpt_keras.sample(tiny.model("bert"))

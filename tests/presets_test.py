@@ -1,0 +1,73 @@
+import keras
+import pytest
+
+import igpt_keras
+from igpt_keras import presets
+
+PARAMETERS = {
+    "igpt_nano": 426_880,
+    "igpt_micro": 1_083_072,
+    "igpt_mini": 9_968_128,
+    "igpt_s": 76_571_648,
+    "igpt_m": 455_157_760,
+    "igpt_l": 1_362_250_752,
+    "igpt_xl": 6_801_438_720,
+}
+
+
+def built_parameters(name, **overrides):
+    # In a stateless scope weights have shapes and no memory; clearing the
+    # session before the scope ends keeps it so.
+    with keras.StatelessScope():
+        model = igpt_keras.IGPT.from_preset(name, **overrides)
+        count = model.count_params()
+        keras.utils.clear_session()
+    return count
+
+
+def test_every_preset_has_a_known_count():
+    assert set(PARAMETERS) == set(presets.IGPT) == set(presets.PRETRAINING)
+
+
+@pytest.mark.parametrize("name", presets.IGPT)
+def test_parameter_counts(name):
+    assert built_parameters(name) == PARAMETERS[name]
+    assert presets.count_parameters(**presets.IGPT[name]) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", ["igpt_s", "igpt_nano"])
+def test_bert_has_no_start_token(name):
+    size = presets.IGPT[name]
+    count = PARAMETERS[name] - size["hidden_dim"]
+    assert built_parameters(name, objective="bert") == count
+    assert presets.count_parameters(**size, objective="bert") == count
+
+
+def test_large_at_48_pixels():
+    for vocabulary_size, count in ((512, 1_364_216_832), (4096, 1_375_226_880)):
+        size = {
+            **presets.IGPT["igpt_l"],
+            "sequence_length": 48 * 48,
+            "vocabulary_size": vocabulary_size,
+        }
+        assert presets.count_parameters(**size) == count
+
+
+def test_training_flops_of_the_paper():
+    # 6 N + full attention, 128 x 1024 tokens, a million steps.
+    expected = {"igpt_s": 7.9e19, "igpt_m": 4.2e20, "igpt_l": 1.19e21}
+    for name, flops in expected.items():
+        size = dict(presets.IGPT[name])
+        del size["num_heads"]
+        step = presets.count_training_flops(**size, batch_size=128)
+        assert step * 1e6 == pytest.approx(flops, rel=0.02)
+
+
+def test_memory_estimate_holds_weights_and_attention():
+    size = presets.IGPT["igpt_s"]
+    one, two = (
+        presets.estimate_training_memory(**size, batch_size=b) for b in (1, 2)
+    )
+    # 34 MB of scores an image and layer, at least.
+    assert two - one > 24 * 8 * 1024**2 * 4
+    assert one > 16 * PARAMETERS["igpt_s"]

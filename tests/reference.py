@@ -1,0 +1,70 @@
+"""Image GPT in NumPy, written from the formulas of the released code."""
+
+import numpy as np
+
+
+def rms_norm(x, gain):
+    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-5) * gain
+
+
+def quick_gelu(x):
+    return x / (1 + np.exp(-1.702 * x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def attention(x, q, k, v, out, causal):
+    """x (B, N, D); q, k, v (D, H, K); out (H, K, D)."""
+    query, key, value = (np.einsum("bnd,dhk->bhnk", x, w) for w in (q, k, v))
+    scores = np.einsum("bhnk,bhmk->bhnm", query, key) / np.sqrt(q.shape[-1])
+    if causal:
+        length = x.shape[1]
+        scores = np.where(np.tril(np.ones((length, length))), scores, -1e10)
+    attended = np.einsum("bhnm,bhmk->bhnk", softmax(scores), value)
+    return np.einsum("bhnk,hkd->bnd", attended, out)
+
+
+def block(x, w, causal):
+    """One block; also returns its post-norm attention input."""
+    normed = rms_norm(x, w["ln_1"])
+    x = x + attention(normed, w["q"], w["k"], w["v"], w["out"], causal)
+    hidden = quick_gelu(rms_norm(x, w["ln_2"]) @ w["up"])
+    return x + hidden @ w["down"], normed
+
+
+def forward(weights, token_ids, mask=None):
+    """Logits (B, N, V) and features (L + 1, B, D); BERT with a mask."""
+    x = weights["wte"][token_ids]
+    causal = mask is None
+    if causal:
+        start = np.broadcast_to(weights["sos"], (len(x), 1, x.shape[-1]))
+        x = np.concatenate([start, x[:, :-1]], axis=1)
+    else:
+        x = x * ~mask[..., None]
+    x = x + weights["wpe"]
+    features = []
+    for w in weights["blocks"]:
+        x, normed = block(x, w, causal)
+        features.append(normed.mean(axis=1))
+    x = rms_norm(x, weights["ln_f"])
+    features.append(x.mean(axis=1))
+    return x @ weights["head"], np.stack(features)
+
+
+def log_softmax(x):
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def nats(logits, token_ids):
+    """-log p of each token, (B, N)."""
+    log_p = log_softmax(logits)
+    return -np.take_along_axis(log_p, token_ids[..., None], axis=-1)[..., 0]
+
+
+def bert_loss(logits, token_ids, mask):
+    per_image = (nats(logits, token_ids) * mask).sum(axis=1)
+    return np.mean(per_image / np.maximum(mask.sum(axis=1), 1))
