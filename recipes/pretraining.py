@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import time
 
 import keras
 import numpy as np
@@ -37,6 +35,7 @@ class Settings:
     beta_1: float
     beta_2: float
     dtype: str
+    jit_compile: bool
     period: int
     patience: int | None
     probe_images: int
@@ -166,7 +165,10 @@ def run(settings):
     keras.utils.set_random_seed(settings.seed)
     with _scope(settings):
         model = igpt_keras.IGPT(**settings.architecture, dtype=settings.dtype)
-        model.compile(_optimizer(settings))
+        model.compile(
+            _optimizer(settings),
+            jit_compile=True if settings.jit_compile else "auto",
+        )
     checkpoint = igpt_keras.TrainingCheckpoint(run_dir / "checkpoints")
     epoch = checkpoint.restore(model)
     progress = reporting.Progress(run_dir / "progress.json", epoch)

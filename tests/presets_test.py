@@ -5,7 +5,7 @@ import igpt_keras
 from igpt_keras import presets
 
 PARAMETERS = {
-    "igpt_nano": 426_880,
+    "igpt_nano": 320_352,
     "igpt_micro": 1_083_072,
     "igpt_mini": 9_968_128,
     "igpt_s": 76_571_648,

@@ -115,8 +115,11 @@ class LinearProbe(keras.callbacks.Callback):
         strategy = getattr(self.model, "distribute_strategy", None)
         with strategy.scope() if strategy else contextlib.nullcontext():
             self._extract = FeatureExtractor(self.model)
+        # All that can be wrong with the data is said before training.
         for dataset in (self.train, self.test):
             self._extract.check_dataset(dataset)
+        labels = [np.asarray(labels) for _, labels in self.train]
+        _hold_out(np.concatenate(labels))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -142,7 +145,6 @@ class LinearProbe(keras.callbacks.Callback):
         self._say(f"Probing {self.name} after step {step}:")
         train, labels = self._extract(self.train)
         test, test_labels = self._extract(self.test)
-        check_classes(labels)
         fit, held_out = _hold_out(labels)
         result = fit_logistic_regression(
             train[self._layers][:, fit],
@@ -207,6 +209,7 @@ class LinearProbe(keras.callbacks.Callback):
 
 def _hold_out(labels):
     """Indices to fit on and a tenth of each class to choose on."""
+    check_classes(labels)
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise ValueError(

@@ -14,7 +14,7 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0):
 
     Returns:
         `tf.data.Dataset` of `(inputs, token_ids)` for `IGPT.fit`, `inputs`
-        the dict of `token_ids` and `mask`.
+        the dict of `token_ids` and `mask`, int32 with 1 where hidden.
 
     Raises:
         ValueError: if `mask_rate` is not a probability.
@@ -29,7 +29,9 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0):
         uniform = tf.random.stateless_uniform(
             tf.shape(token_ids), seed=tf.stack([seed, step])
         )
-        hidden = uniform < mask_rate
+        # Not bool, which Keras cannot average over replicas when it traces
+        # the first batch of a tf.distribute run.
+        hidden = tf.cast(uniform < mask_rate, tf.int32)
         return {"token_ids": token_ids, "mask": hidden}, token_ids
 
     steps = tf.data.Dataset.range(start_step, tf.int64.max)

@@ -64,7 +64,7 @@ class IGPT(keras.Model):
     >>> tuple(model(np.zeros((3, 64), "int32")).shape)
     (3, 64, 16)
     >>> IGPT.from_preset("igpt_nano", sequence_length=64).num_layers
-    6
+    8
     """
 
     def __init__(
@@ -157,7 +157,11 @@ class IGPT(keras.Model):
         self.head = head
 
     def call(self, inputs, training=None, mask=None):
-        self.check_inputs(inputs)
+        # While a function is traced there is nothing to check that `fit` has
+        # not, and under tf.distribute Keras traces token ids as floats.
+        tensors = keras.tree.flatten(inputs)
+        if all(_concrete(tensor) is not None for tensor in tensors):
+            self.check_inputs(inputs)
         return super().call(inputs, training=training, mask=mask)
 
     def check_inputs(self, inputs):
@@ -209,21 +213,38 @@ class IGPT(keras.Model):
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x=None, *args, **kwargs):
-        self._check_arrays(x)
+        self._check_data(x)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
-        self._check_arrays(x)
+        self._check_data(x)
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        self._check_arrays(x)
+        self._check_data(x)
         return super().predict(x, *args, **kwargs)
 
-    def _check_arrays(self, x):
+    def _check_data(self, x):
+        """Checks arrays, and the shapes and dtypes of a `tf.data.Dataset`."""
+        x = getattr(x, "element_spec", x)
+        if isinstance(x, tuple) and x:
+            x = x[0]
         token_ids = x.get("token_ids") if isinstance(x, dict) else x
-        if isinstance(token_ids, np.ndarray):
+        if hasattr(token_ids, "shape") and hasattr(token_ids, "dtype"):
             self.check_inputs(x)
+        strategy = getattr(self, "distribute_strategy", None)
+        if (
+            isinstance(x, dict)
+            and strategy is not None
+            and strategy.num_replicas_in_sync > 1
+            and keras.backend.standardize_dtype(x["mask"].dtype) == "bool"
+        ):
+            raise ValueError(
+                "Keras cannot average a bool mask over "
+                f"{strategy.num_replicas_in_sync} replicas when it traces the "
+                "first batch. Cast the mask to int32, as "
+                "`igpt_keras.data.mask_tokens` does."
+            )
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -320,14 +341,20 @@ def _describe(inputs):
 
 def _concrete(tensor):
     """The tensor's values as an array, `None` while a function is traced."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if isinstance(tensor, keras.KerasTensor):
         return None
     if keras.backend.backend() == "jax":
-        from jax.core import Tracer
+        import jax
 
-        return None if isinstance(tensor, Tracer) else np.asarray(tensor)
+        if isinstance(tensor, jax.Array) and not isinstance(
+            tensor, jax.core.Tracer
+        ):
+            return np.asarray(tensor)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return np.asarray(tensor) if tf.executing_eagerly() else None
+        if isinstance(tensor, tf.Tensor) and tf.executing_eagerly():
+            return tensor.numpy()
     return None

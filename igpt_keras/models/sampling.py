@@ -68,20 +68,27 @@ def sample(
     uniform = np.random.default_rng(seed).random(
         (num_samples, length), dtype="float32"
     )
-    sampler = _Sampler(model, prompt_length, temperature, top_k, top_p)
-    return np.asarray(
-        sampler.predict_on_batch({"token_ids": token_ids, "uniform": uniform})
-    )
+    # Kept with the model, since tracing the loop takes longer than running it;
+    # past Keras, which would take it for a part of the model.
+    samplers = model.__dict__.setdefault("_samplers", {})
+    key = (top_k, top_p)
+    if key not in samplers:
+        samplers[key] = _Sampler(model, top_k, top_p)
+    inputs = {
+        "token_ids": token_ids,
+        "uniform": uniform,
+        "prompt_length": np.full(num_samples, prompt_length, "int32"),
+        "temperature": np.full(num_samples, temperature, "float32"),
+    }
+    return np.asarray(samplers[key].predict_on_batch(inputs))
 
 
 class _Sampler(keras.Model):
     """The loop over positions, as a model so that `predict` compiles it."""
 
-    def __init__(self, model, prompt_length, temperature, top_k, top_p):
+    def __init__(self, model, top_k, top_p):
         super().__init__(name="sampler")
         self.igpt = model
-        self.prompt_length = prompt_length
-        self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
 
@@ -104,13 +111,13 @@ class _Sampler(keras.Model):
             token_ids, cache = state
             logits, cache = decode(igpt, token_ids, cache, position)
             drawn = draw(
-                logits / self.temperature,
+                logits / inputs["temperature"][:, None],
                 ops.take(uniform, position, axis=1),
                 self.top_k,
                 self.top_p,
             )
             given = ops.take(token_ids, position, axis=1)
-            drawn = ops.where(position < self.prompt_length, given, drawn)
+            drawn = ops.where(position < inputs["prompt_length"], given, drawn)
             token_ids = ops.slice_update(
                 token_ids, (0, position), drawn[:, None]
             )

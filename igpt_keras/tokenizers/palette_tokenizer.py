@@ -124,10 +124,11 @@ class PaletteTokenizer(keras.layers.Layer):
         _check_images(images)
         pixels = ops.reshape(ops.cast(images, "float32"), (-1, 3))
         pixels = pixels / 127.5 - 1.0
-        # Whole chunks, so that the loop's shapes are static.
         count = ops.shape(pixels)[0]
-        pixels = ops.pad(pixels, [[0, -count % _CHUNK], [0, 0]])
-        chunks = ops.reshape(pixels, (-1, min(_CHUNK, _static(count)), 3))
+        # The size of a chunk is static even where the batch is not.
+        chunk = min(_CHUNK, count) if isinstance(count, int) else _CHUNK
+        pixels = ops.pad(pixels, [[0, -count % chunk], [0, 0]])
+        chunks = ops.reshape(pixels, (-1, chunk, 3))
         token_ids = ops.map(self._nearest, chunks)
         token_ids = ops.reshape(token_ids, (-1,))[:count]
         return ops.reshape(token_ids, (-1, images.shape[1] * images.shape[2]))
@@ -256,7 +257,3 @@ def _check_images(images):
             "multiply by 255 and round before casting."
         )
     return images
-
-
-def _static(count):
-    return count if isinstance(count, int) else _CHUNK

@@ -229,6 +229,21 @@ def test_refuses_bad_token_ids(change, message):
             call(bad)
 
 
+def test_refuses_bad_datasets():
+    tf = pytest.importorskip("tensorflow")
+    model = tiny.model()
+    model.compile("sgd")
+    for change, message in (
+        (lambda x: x[:, :9], "must have shape"),
+        (lambda x: x.astype("float32"), "must be integers"),
+    ):
+        bad = change(tiny.token_ids())
+        dataset = tf.data.Dataset.from_tensors((bad, bad))
+        for call in (model.fit, model.evaluate, model.predict):
+            with pytest.raises(ValueError, match=message):
+                call(dataset, verbose=0)
+
+
 def test_bert_needs_its_mask():
     model = tiny.model("bert")
     with pytest.raises(ValueError, match="mask|structure"):

@@ -1,0 +1,102 @@
+"""Imports go one way, and importing does nothing else."""
+
+import ast
+import pathlib
+
+import pytest
+from conftest import ROOT
+
+# What each part of the package may import of the others.
+ALLOWED = {
+    "version": set(),
+    "presets": set(),
+    "layers": set(),
+    "data": set(),
+    "probes": set(),
+    "tokenizers": {"layers"},
+    "models": {"layers", "presets", "version"},
+    "callbacks": {"probes"},
+}
+LAZY = {"tensorflow", "tensorflow_datasets", "keras_cv", "jax"}
+
+
+def imports(tree):
+    """(line's column, module) of every import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.col_offset, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.col_offset, f"{node.module}.{alias.name}"
+
+
+def sources(*directories):
+    for directory in directories:
+        yield from sorted((ROOT / directory).rglob("*.py"))
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_parts_import_what_they_may(part):
+    paths = [
+        path
+        for path in sources("igpt_keras")
+        if path.relative_to(ROOT / "igpt_keras").parts[0].removesuffix(".py")
+        == part
+    ]
+    assert paths
+    for path in paths:
+        for _, module in imports(ast.parse(path.read_text())):
+            names = module.split(".")
+            if names[0] == "igpt_keras":
+                assert names[1] in ALLOWED[part] | {part}, (path, module)
+
+
+def test_every_part_has_a_rule():
+    parts = {
+        path.name.removesuffix(".py")
+        for path in (ROOT / "igpt_keras").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert parts - {"__init__"} == set(ALLOWED)
+
+
+def test_nothing_imports_recipes_tools_or_private_keras():
+    local = {p.stem for p in sources("recipes", "tools")}
+    for path in sources("igpt_keras"):
+        for column, module in imports(ast.parse(path.read_text())):
+            names = module.split(".")
+            assert names[0] not in local | {"recipes", "tools"}, path
+            assert not module.startswith("keras.src"), path
+            # Heavy or optional packages are imported where they are used.
+            assert names[0] not in LAZY or column > 0, (path, module)
+
+
+def test_no_prints_asserts_or_bare_excepts_in_the_package():
+    for path in sources("igpt_keras"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = getattr(getattr(node, "func", None), "id", None)
+            assert called != "print", f"{path}:{node.lineno}"
+            assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}"
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{path}:{node.lineno}"
+
+
+def test_every_import_is_declared():
+    declared = (ROOT / "setup.py").read_text()
+    packages = {"PIL": "pillow", "absl": "absl-py", "sklearn": "scikit-learn"}
+    standard = set(__import__("sys").stdlib_module_names)
+    local = {p.stem for p in sources("recipes")} | {"igpt_keras"}
+    for path in sources("igpt_keras", "recipes", "tools"):
+        for _, module in imports(ast.parse(path.read_text())):
+            name = module.split(".")[0]
+            if name in standard | local:
+                continue
+            package = packages.get(name, name.replace("_", "-"))
+            assert f'"{package}' in declared, (path, name)
+
+
+def test_files_stay_small():
+    for path in sources("igpt_keras", "recipes"):
+        lines = len(pathlib.Path(path).read_text().splitlines())
+        assert lines <= 450, f"{path} has {lines} lines"

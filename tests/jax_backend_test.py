@@ -1,0 +1,97 @@
+"""The model, palette, feature and sampling tests again, on JAX alone."""
+
+import subprocess
+import sys
+
+import keras
+import pytest
+from conftest import ROOT
+
+SUITES = ["layers", "models", "tokenizers", "probes"]
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="already on the JAX backend"
+)
+def test_on_jax_without_tensorflow(subprocess_environment):
+    pytest.importorskip("jax")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        + [f"tests/{suite}" for suite in SUITES],
+        cwd=ROOT,
+        env={
+            **subprocess_environment,
+            "KERAS_BACKEND": "jax",
+            "IGPT_TEST_BLOCK_TENSORFLOW": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    passed = int(result.stdout.split(" passed")[0].split()[-1])
+    assert passed > 100, result.stdout[-1000:]
+
+
+def test_import_on_jax_does_not_import_tensorflow(subprocess_environment):
+    pytest.importorskip("jax")
+    program = (
+        "import sys, igpt_keras\n"
+        "names = {'tensorflow', 'tensorflow_datasets', 'keras_cv'}\n"
+        "assert not names & set(sys.modules), names & set(sys.modules)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**subprocess_environment, "KERAS_BACKEND": "jax"},
+        check=True,
+    )
+
+
+def test_data_without_tensorflow_says_what_to_do(subprocess_environment):
+    pytest.importorskip("jax")
+    program = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = None\n"
+        "import igpt_keras\n"
+        "try:\n"
+        "    igpt_keras.data.image_dataset('digits', 'train', 8, 4)\n"
+        "except ImportError as error:\n"
+        "    assert 'pip install tensorflow' in str(error)\n"
+        "else:\n"
+        "    raise SystemExit('no error')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**subprocess_environment, "KERAS_BACKEND": "jax"},
+        check=True,
+    )
+
+
+def test_same_weights_give_the_same_results(subprocess_environment, tmp_path):
+    """Logits, loss, features and samples agree between the backends."""
+    import numpy as np
+
+    pytest.importorskip("jax")
+    program = (
+        "import sys, numpy as np, tiny, igpt_keras\n"
+        "model, x = tiny.model(), tiny.token_ids()\n"
+        "model.compile()\n"
+        "features, _ = igpt_keras.extract_features(\n"
+        "    model, [(x, np.zeros(4))])\n"
+        "np.savez(sys.argv[1], logits=tiny.array(model(x)),\n"
+        "    loss=model.evaluate(x, x, verbose=0), features=features,\n"
+        "    samples=igpt_keras.sample(model, 4, seed=1))\n"
+    )
+    results = []
+    for backend in ("tensorflow", "jax"):
+        path = tmp_path / f"{backend}.npz"
+        subprocess.run(
+            [sys.executable, "-c", program, str(path)],
+            env={**subprocess_environment, "KERAS_BACKEND": backend},
+            check=True,
+        )
+        results.append(np.load(path))
+    for key in ("logits", "loss", "features"):
+        np.testing.assert_allclose(
+            results[0][key], results[1][key], atol=1e-4, err_msg=key
+        )
+    np.testing.assert_array_equal(results[0]["samples"], results[1]["samples"])

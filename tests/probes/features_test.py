@@ -1,0 +1,118 @@
+import keras
+import numpy as np
+import pytest
+import reference
+import tiny
+from tiny import array
+
+import igpt_keras
+
+
+def batches(token_ids, size):
+    labels = np.arange(len(token_ids), dtype="int32")
+    return [
+        (token_ids[i : i + size], labels[i : i + size])
+        for i in range(0, len(token_ids), size)
+    ]
+
+
+@pytest.mark.parametrize("size", [10, 4, 1])
+def test_features_match_the_reference_and_keep_every_image(size):
+    model, token_ids = tiny.model(), tiny.token_ids(batch=10)
+    features, labels = igpt_keras.extract_features(
+        model, batches(token_ids, size)
+    )
+    _, expected = reference.forward(tiny.numpy_weights(model), token_ids)
+    assert features.shape == (4, 10, 15) and features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+    np.testing.assert_array_equal(labels, np.arange(10))
+
+
+def test_bert_features_hide_nothing_unless_told():
+    model, token_ids = tiny.model("bert"), tiny.token_ids()
+    weights, labels = tiny.numpy_weights(model), np.zeros(4, "int32")
+    none = np.zeros((4, 16), "bool")
+    for mask, inputs in (
+        (none, token_ids),
+        (tiny.mask(), {"token_ids": token_ids, "mask": tiny.mask()}),
+    ):
+        features, _ = igpt_keras.extract_features(model, [(inputs, labels)])
+        _, expected = reference.forward(weights, token_ids, mask)
+        np.testing.assert_allclose(features, expected, atol=1e-4)
+
+
+def test_first_position_is_the_start_token():
+    """One-token images: features cannot depend on the token."""
+    model = tiny.model(sequence_length=1)
+    token_ids = np.arange(11, dtype="int32")[:, None]
+    features, _ = igpt_keras.extract_features(model, batches(token_ids, 11))
+    assert np.ptp(features, axis=1).max() < 1e-6
+
+
+def test_repeatable_and_model_untouched():
+    model, data = tiny.model(), batches(tiny.token_ids(), 3)
+    before = [array(v) for v in model.weights]
+    first, _ = igpt_keras.extract_features(model, data)
+    second, _ = igpt_keras.extract_features(model, data)
+    np.testing.assert_array_equal(first, second)
+    for variable, value in zip(model.weights, before):
+        np.testing.assert_array_equal(array(variable), value)
+
+
+def test_last_layer_is_what_the_head_reads():
+    model, token_ids = tiny.model(), tiny.token_ids()
+    features, _ = igpt_keras.extract_features(model, batches(token_ids, 4))
+    logits = array(model(token_ids)).mean(axis=1)
+    np.testing.assert_allclose(
+        features[-1] @ array(model.head.kernel), logits, atol=1e-4
+    )
+
+
+def test_a_shuffled_dataset_keeps_labels_with_images():
+    tf = pytest.importorskip("tensorflow")
+    model, token_ids = tiny.model(), tiny.token_ids(batch=32)
+    ordered, _ = igpt_keras.extract_features(model, batches(token_ids, 32))
+    dataset = tf.data.Dataset.from_tensor_slices(
+        (token_ids, np.arange(32))
+    ).shuffle(32, reshuffle_each_iteration=True)
+    features, labels = igpt_keras.extract_features(model, dataset.batch(5))
+    assert not np.array_equal(labels, np.arange(32))
+    np.testing.assert_allclose(features, ordered[:, labels], atol=1e-5)
+
+
+def test_mixed_precision_features_are_float32():
+    model = igpt_keras.IGPT(**tiny.SIZE, dtype="mixed_bfloat16")
+    exact = igpt_keras.IGPT(**tiny.SIZE)
+    exact.set_weights(model.get_weights())
+    data = batches(tiny.token_ids(), 4)
+    features, _ = igpt_keras.extract_features(model, data)
+    expected, _ = igpt_keras.extract_features(exact, data)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=0.1)
+
+
+def one_hot(batch):
+    return [(batch[0][0], keras.utils.to_categorical(batch[0][1], 4))]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda data: [], "dataset is empty"),
+        (lambda data: [data[0][0]], r"yields \(token_ids, labels\)"),
+        (lambda data: [(data[0][0] + 11, data[0][1])], r"in \[0, 11\)"),
+        (lambda data: [(data[0][0][:, :3], data[0][1])], "must have shape"),
+        (one_hot, "one int label per image"),
+    ],
+)
+def test_refuses_bad_datasets(change, message):
+    data = change(batches(tiny.token_ids(), 4))
+    with pytest.raises(ValueError, match=message):
+        igpt_keras.extract_features(tiny.model(), data)
+
+
+def test_refuses_an_endless_dataset():
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_tensors(batches(tiny.token_ids(), 4)[0])
+    with pytest.raises(ValueError, match="repeats forever"):
+        igpt_keras.extract_features(tiny.model(), dataset.repeat())

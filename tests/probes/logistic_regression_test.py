@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from igpt_keras import fit_logistic_regression
+from igpt_keras.probes import low_data_accuracy
+from igpt_keras.probes.low_data import draw_balanced_subset
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """train, validation and test features and labels, interleaved."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    parts = np.split(order, [1200, 1500])
+    return [array[part] for part in parts for array in (x, y)]
+
+
+def test_matches_scikit_learn(digits):
+    result = fit_logistic_regression(
+        *digits, regularization=[0.1], standardize=False
+    )
+    probe = LogisticRegression(C=0.1, max_iter=1000).fit(*digits[:2])
+    assert abs(result.test_accuracy[0] - probe.score(*digits[4:])) < 1e-3
+    assert abs(result.validation_accuracy[0] - probe.score(*digits[2:4])) < 1e-3
+    assert result.test_accuracy[0] > 0.93
+
+
+def test_converges_and_says_so(digits):
+    result = fit_logistic_regression(*digits)
+    assert result.converged.all()
+    # scikit-learn stops on the gradient of its own scaling of the loss.
+    assert result.gradient_norm.max() < 1e-3
+    stopped = fit_logistic_regression(
+        *digits, regularization=[10.0], max_iterations=3
+    )
+    assert not stopped.converged.any()
+    assert stopped.gradient_norm.min() > 10 * result.gradient_norm.max()
+
+
+def test_standardising_makes_scale_and_offset_irrelevant(digits):
+    scaled = list(digits)
+    factor = 10.0 ** np.random.default_rng(0).integers(-3, 4, 64)
+    for i in (0, 2, 4):
+        scaled[i] = digits[i] * factor + 7
+    one, two = (fit_logistic_regression(*d) for d in (digits, scaled))
+    np.testing.assert_allclose(one.test_accuracy, two.test_accuracy, atol=2e-3)
+
+
+def test_statistics_come_from_train_only(digits):
+    shifted = list(digits)
+    shifted[4] = digits[4] + 1000.0
+    result = fit_logistic_regression(*shifted)
+    # Standardised by its own mean, the test set would be unchanged.
+    assert result.test_accuracy[0] < 0.5
+
+
+def test_layer_and_c_are_chosen_on_validation(digits):
+    generator = np.random.default_rng(0)
+    train, y, validation, v, test, t = digits
+    noise = [generator.normal(size=x.shape) for x in (train, validation, test)]
+    # Layer 0 is noise on test only, layer 1 on validation only.
+    result = fit_logistic_regression(
+        np.stack([train, train]),
+        y,
+        np.stack([validation, noise[1]]),
+        v,
+        np.stack([noise[2], test]),
+        t,
+    )
+    assert result.best_layer == 0
+    assert result.validation_accuracy[0] > 0.9 > result.validation_accuracy[1]
+    assert result.test_accuracy[1] > 0.5 > result.test_accuracy[0]
+
+
+def test_separable_and_shuffled_labels():
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 4, 600)
+    x = np.eye(4)[y] + 0.05 * generator.normal(size=(600, 4))
+    parts = [slice(0, 300), slice(300, 450), slice(450, 600)]
+    separable = [a[part] for part in parts for a in (x, y)]
+    assert fit_logistic_regression(*separable).test_accuracy[0] == 1
+    noise = generator.permutation(y)
+    shuffled = [a[part] for part in parts for a in (x, noise)]
+    accuracy = fit_logistic_regression(*shuffled).test_accuracy[0]
+    assert abs(accuracy - 0.25) < 0.12
+
+
+def test_two_classes():
+    generator = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    x = y[:, None] + 0.3 * generator.normal(size=(200, 3))
+    result = fit_logistic_regression(x, y, x, y, x, y)
+    assert result.test_accuracy[0] > 0.9
+    assert result.gradient_norm[0] < 1e-3
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (np.full(6, 3), "at least two classes, and all 6 have class 3"),
+        (np.array([0, 1, 2, 3, 4, 9]), "6 images of 10 classes"),
+        (np.full(6, -1), "have no labels"),
+    ],
+)
+def test_refuses_labels_that_cannot_be_probed(labels, message):
+    x = np.zeros((6, 2))
+    with pytest.raises(ValueError, match=message):
+        fit_logistic_regression(x, labels, x, labels, x, labels)
+
+
+def test_refuses_bad_features():
+    x, y = np.zeros((6, 2)), np.arange(6) % 2
+    with pytest.raises(ValueError, match="train: features must be"):
+        fit_logistic_regression(x[0], y, x, y, x, y)
+    with pytest.raises(ValueError, match="test: features are not finite"):
+        fit_logistic_regression(x, y, x, y, x * np.nan, y)
+    with pytest.raises(ValueError, match="same layers and width"):
+        fit_logistic_regression(x, y, x, y, x[:, :1], y)
+    with pytest.raises(ValueError, match="values of C > 0"):
+        fit_logistic_regression(x, y, x, y, x, y, regularization=[0])
+
+
+def test_subsets_are_balanced_distinct_and_fixed_by_the_seed():
+    labels = np.random.default_rng(0).integers(0, 10, 1000)
+    subsets = [draw_balanced_subset(labels, 4, (0, i)) for i in range(5)]
+    for subset in subsets:
+        assert np.bincount(labels[subset]).tolist() == [4] * 10
+        assert len(set(subset)) == 40
+    assert len({tuple(s) for s in subsets}) == 5
+    again = draw_balanced_subset(labels, 4, (0, 3))
+    np.testing.assert_array_equal(again, subsets[3])
+
+
+def test_low_data_accuracy(digits):
+    train, y, _, _, test, t = digits
+    mean, deviation = low_data_accuracy(train, y, test, t)
+    assert 0.6 < mean < 0.9 and 0 < deviation < 0.1
+    more, _ = low_data_accuracy(train, y, test, t, labels_per_class=25)
+    assert more > mean + 0.05
+    # Divides by the number of subsets less one.
+    scores = [
+        low_data_accuracy(train, y, test, t, num_subsets=n)[0] for n in (2, 3)
+    ]
+    first_two, _ = scores[0], scores[1]
+    assert first_two != mean
+
+
+def test_low_data_needs_enough_images():
+    with pytest.raises(ValueError, match="Class 1 has 2 images"):
+        draw_balanced_subset(np.array([0, 0, 0, 0, 1, 1]), 4, 0)

@@ -1,0 +1,253 @@
+import hashlib
+
+import keras
+import numpy as np
+import pytest
+from tiny import array
+
+from igpt_keras import PaletteTokenizer
+from igpt_keras.tokenizers import palette_tokenizer
+
+CORNERS = np.array(
+    [[-1, -1, -1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]], "float32"
+)
+
+
+def random_images(count=3, side=8, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, side, side, 3)).astype("uint8")
+
+
+def nearest(images, palette):
+    pixels = images.reshape(-1, 3) / 127.5 - 1
+    distances = ((pixels[:, None] - palette.astype("float64")) ** 2).sum(-1)
+    return distances.argmin(axis=1).reshape(len(images), -1)
+
+
+@pytest.fixture
+def palette():
+    return np.random.default_rng(1).uniform(-1, 1, (50, 3)).astype("float32")
+
+
+def test_tokens_are_the_nearest_colours(palette):
+    images = random_images()
+    token_ids = PaletteTokenizer(palette)(images)
+    assert keras.backend.standardize_dtype(token_ids.dtype) == "int32"
+    np.testing.assert_array_equal(array(token_ids), nearest(images, palette))
+
+
+def test_pixels_keep_their_place():
+    image = np.zeros((1, 4, 4, 3), "uint8")
+    image[0, 0, 3] = [255, 0, 0]
+    image[0, 3, 0] = [0, 255, 0]
+    image[0, 3, 3] = [0, 0, 255]
+    tokenizer = PaletteTokenizer(CORNERS)
+    token_ids = array(tokenizer(image))
+    assert token_ids[0, [0, 3, 12, 15]].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(array(tokenizer.detokenize(token_ids)), image)
+
+
+def test_detokenize_rounds_and_does_not_wrap():
+    tokenizer = PaletteTokenizer([[-1.0, 0.0, 1.0], [0.005, 0.999, -0.999]])
+    colours = array(tokenizer.detokenize(np.array([[0], [1]], "int32")))
+    assert colours.dtype == np.uint8
+    # 127.5 rounds to even; 127.5 * 1.005 = 128.1; 254.87; 0.13
+    assert colours.reshape(2, 3).tolist() == [[0, 128, 255], [128, 255, 0]]
+
+
+def test_dtype_policy_does_not_move_tokens(palette):
+    images = random_images(8, 32)
+    tokenizer = PaletteTokenizer(palette, dtype="mixed_bfloat16")
+    np.testing.assert_array_equal(
+        array(tokenizer(images)), nearest(images, palette)
+    )
+    # What rounding colours to bfloat16 would have done.
+    rounded = array(
+        keras.ops.cast(keras.ops.cast(palette, "bfloat16"), "float32")
+    )
+    assert (nearest(images, rounded) != nearest(images, palette)).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 200])
+def test_chunks_change_nothing(count, palette, monkeypatch):
+    images = random_images(count)
+    monkeypatch.setattr(palette_tokenizer, "_CHUNK", 100)
+    np.testing.assert_array_equal(
+        array(PaletteTokenizer(palette)(images)), nearest(images, palette)
+    )
+
+
+def test_no_array_of_all_distances(palette, monkeypatch):
+    seen = []
+    original = PaletteTokenizer._nearest
+
+    def spy(self, pixels):
+        seen.append(pixels.shape[0])
+        return original(self, pixels)
+
+    monkeypatch.setattr(PaletteTokenizer, "_nearest", spy)
+    PaletteTokenizer(palette)(random_images(64, 32))
+    assert max(seen) == palette_tokenizer._CHUNK < 64 * 32 * 32
+
+
+def test_equal_eagerly_and_in_tf_data(palette):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.data traces the TensorFlow backend only")
+    images = random_images(10)
+    tokenizer = PaletteTokenizer(palette)
+    eager = array(tokenizer(images))
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    for batch in (4, 10):
+        batches = dataset.batch(batch).map(tokenizer).as_numpy_iterator()
+        np.testing.assert_array_equal(np.concatenate(list(batches)), eager)
+    traced = tf.function(tokenizer, autograph=False)
+    for _ in range(2):
+        np.testing.assert_array_equal(traced(images), eager)
+    compiled = tf.function(tokenizer, jit_compile=True, autograph=False)
+    np.testing.assert_array_equal(compiled(images), eager)
+
+
+def test_fit_finds_the_colours_of_clusters():
+    generator = np.random.default_rng(0)
+    centres = np.array([[20, 30, 40], [200, 100, 50], [90, 220, 230]])
+    pixels = centres[generator.integers(0, 3, 4096)]
+    pixels = pixels + generator.integers(-5, 6, pixels.shape)
+    images = pixels.reshape(4, 32, 32, 3).astype("uint8")
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=3)
+    found = tokenizer.colours[np.argsort(tokenizer.colours[:, 0])]
+    assert np.abs(found - centres[np.argsort(centres[:, 0])]).max() <= 1
+
+
+def test_fit_beats_random_colours_and_is_seeded():
+    images = random_images(4, 16)
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=16, seed=3)
+    again = PaletteTokenizer.fit(images, vocabulary_size=16, seed=3)
+    np.testing.assert_array_equal(tokenizer.palette, again.palette)
+
+    def error(tokenizer):
+        decoded = array(tokenizer.detokenize(tokenizer(images)))
+        return np.mean((decoded.astype(float) - images) ** 2)
+
+    random = images.reshape(-1, 3)[:16] / 127.5 - 1
+    assert error(tokenizer) < error(PaletteTokenizer(random))
+
+
+def test_fewer_colours_than_asked_for():
+    images = np.zeros((2, 4, 4, 3), "uint8")
+    images[0, :2] = [255, 0, 0]
+    images[1, :, 3] = [7, 8, 9]
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=8)
+    assert tokenizer.vocabulary_size == 3
+    assert np.isfinite(tokenizer.palette).all()
+    np.testing.assert_array_equal(
+        array(tokenizer.detokenize(tokenizer(images))), images
+    )
+
+
+def test_no_cluster_is_empty():
+    images = random_images(2, 16)
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=256)
+    token_ids = array(tokenizer(images))
+    assert len(np.unique(token_ids)) == tokenizer.vocabulary_size == 256
+
+
+def test_openai_palette_round_trips(shared):
+    path = shared / "data" / "openai_palette" / "kmeans_centers.npy"
+    content = path.read_bytes()
+    assert hashlib.sha256(content).hexdigest().startswith("c614a3d27f02fd6c")
+    tokenizer = PaletteTokenizer(path)
+    assert tokenizer.vocabulary_size == 512
+    token_ids = np.arange(512).reshape(2, 256).astype("int32")
+    colours = tokenizer.detokenize(token_ids)
+    np.testing.assert_array_equal(array(tokenizer(colours)), token_ids)
+    images = random_images(4, 32)
+    np.testing.assert_array_equal(
+        array(tokenizer(images)), nearest(images, tokenizer.palette)
+    )
+
+
+def test_saves_and_loads(palette, tmp_path):
+    tokenizer = PaletteTokenizer(palette)
+    tokenizer.save_palette(tmp_path / "palette.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "palette.npy"), palette)
+    opened = PaletteTokenizer(str(tmp_path / "palette.npy"))
+    np.testing.assert_array_equal(opened.palette, palette)
+    config = keras.saving.serialize_keras_object(tokenizer)
+    copy = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    np.testing.assert_array_equal(copy.palette, palette)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.zeros((2, 4, 4, 1), "uint8"), "Greyscale: repeat"),
+        (np.zeros((2, 4, 4, 4), "uint8"), "Alpha: flatten"),
+        (np.zeros((2, 4, 4, 3), "float32"), "received float32"),
+        (np.zeros((4, 4, 3), "uint8"), "Add a batch axis"),
+        (np.zeros((2, 4, 5, 3), "uint8"), "Crop to a square"),
+        ([np.zeros((4, 4, 3), "uint8")] * 2, "one array"),
+    ],
+)
+def test_refuses_bad_images(images, message, palette):
+    with pytest.raises(ValueError, match=message):
+        PaletteTokenizer(palette)(images)
+
+
+def test_fit_refuses_bad_images():
+    mixed = [np.zeros((4, 4, 3), "uint8"), np.zeros((5, 5, 3), "uint8")]
+    with pytest.raises(ValueError, match="images have different sizes"):
+        PaletteTokenizer.fit(mixed)
+    with pytest.raises(ValueError, match="received float64"):
+        PaletteTokenizer.fit(np.zeros((1, 4, 4, 3)))
+    with pytest.raises(ValueError, match="at least one pixel"):
+        PaletteTokenizer.fit(np.zeros((0, 4, 4, 3), "uint8"))
+
+
+@pytest.mark.parametrize(
+    "palette, message",
+    [
+        (np.zeros((4, 2)), r"floats of shape \(V, 3\)"),
+        (np.zeros((4, 3), "uint8"), "colours / 127.5 - 1"),
+        (np.array([[0.0, 0, 2], [0, 0, 0]]), r"in \[-1, 1\]"),
+        (np.array([[0.0, 0, np.nan], [0, 0, 0]]), "must be finite"),
+        (np.zeros((2, 3)), "a colour twice"),
+    ],
+)
+def test_refuses_bad_palettes(palette, message):
+    with pytest.raises(ValueError, match=message):
+        PaletteTokenizer(palette)
+
+
+def test_refuses_bad_palette_files(tmp_path):
+    path = tmp_path / "palette.npy"
+    with pytest.raises(ValueError, match="No palette at"):
+        PaletteTokenizer(path)
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="is no palette"):
+        PaletteTokenizer(path)
+    path.write_bytes(b"not an array")
+    with pytest.raises(ValueError, match="is no palette"):
+        PaletteTokenizer(path)
+    # A header that promises terabytes.
+    header = b"{'descr': '<f4', 'fortran_order': False, "
+    header += b"'shape': (999999999999, 3), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00v\x00" + header)
+    with pytest.raises(ValueError, match="is no palette"):
+        PaletteTokenizer(path)
+
+
+@pytest.mark.parametrize(
+    "token_ids, message",
+    [
+        (np.zeros((2, 5), "int32"), "a square number"),
+        (np.zeros(4, "int32"), "a square number"),
+        (np.zeros((2, 4)), "must be integers"),
+        (np.full((2, 4), 5), r"must be in \[0, 5\)"),
+        (np.full((2, 4), -1), r"must be in \[0, 5\)"),
+    ],
+)
+def test_detokenize_refuses_bad_ids(token_ids, message):
+    with pytest.raises(ValueError, match=message):
+        PaletteTokenizer(CORNERS).detokenize(token_ids)
