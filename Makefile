@@ -10,7 +10,7 @@ demo: .venv/installed
 		--vocabulary_size=17 --run_dir=runs/demo
 
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

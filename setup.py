@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "igpt_keras/version.py").read_text()
 ).group(1)
-TEST = ["pytest>=8", "jax", "ruff>=0.6"]
+TEST = ["jax", "pytest>=8", "pytest-xdist", "ruff>=0.6"]
 
 setup(
     name="igpt_keras",

@@ -10,7 +10,9 @@ from igpt_keras import presets
 from igpt_keras.callbacks.linear_probe import LinearProbe
 from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.sampling import sample
+from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.low_data import low_data_accuracy

@@ -13,7 +13,7 @@ _PALETTE_32 = {"vocabulary_size": 512, "sequence_length": 1024}
 
 # Section 2.2 of the paper and the released hyperparameters.
 IGPT = {
-    "igpt_nano": {"num_layers": 8, "num_heads": 4, "hidden_dim": 48},
+    "igpt_nano": {"num_layers": 8, "num_heads": 2, "hidden_dim": 48},
     "igpt_micro": {"num_layers": 8, "num_heads": 4, "hidden_dim": 96},
     "igpt_mini": {"num_layers": 12, "num_heads": 8, "hidden_dim": 256},
     "igpt_s": {"num_layers": 24, "num_heads": 8, "hidden_dim": 512},

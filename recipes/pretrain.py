@@ -72,11 +72,6 @@ flags.DEFINE_float("beta_2", presets.ADAM_BETA_2, "Adam's second decay.")
 flags.DEFINE_enum(
     "dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy."
 )
-flags.DEFINE_bool(
-    "jit_compile",
-    False,
-    "Compile the training step with XLA on CPUs too; Keras does on GPUs.",
-)
 flags.DEFINE_integer(
     "period",
     None,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 
 import keras
@@ -35,7 +36,6 @@ class Settings:
     beta_1: float
     beta_2: float
     dtype: str
-    jit_compile: bool
     period: int
     patience: int | None
     probe_images: int
@@ -158,6 +158,11 @@ def run(settings):
     probe_train = _evaluation_set(
         settings, tokenizer, "train", settings.probe_images
     )
+    sizes = {
+        split: len(_examples(settings, split).labels)
+        for split in ("train", "validation", "test")
+    }
+    print(", ".join(f"{n:,} {split}" for split, n in sizes.items()), "images")
     labelled = bool(_examples(settings, "train").class_names)
     if not labelled:
         print("The pictures have no labels: training without probes.")
@@ -165,10 +170,7 @@ def run(settings):
     keras.utils.set_random_seed(settings.seed)
     with _scope(settings):
         model = igpt_keras.IGPT(**settings.architecture, dtype=settings.dtype)
-        model.compile(
-            _optimizer(settings),
-            jit_compile=True if settings.jit_compile else "auto",
-        )
+        model.compile(_optimizer(settings))
     checkpoint = igpt_keras.TrainingCheckpoint(run_dir / "checkpoints")
     epoch = checkpoint.restore(model)
     progress = reporting.Progress(run_dir / "progress.json", epoch)
@@ -232,6 +234,7 @@ def run(settings):
     metrics = {
         "train_seconds": progress.train_seconds,
         "steps": best * settings.period,
+        "images": sizes,
         "validation_nats_per_token": _loss(model, sets["validation"]),
         "test_nats_per_token": _loss(model, sets["test"]),
         "probe": [],
@@ -320,7 +323,7 @@ def _tokenize(dataset, tokenizer):
         shape = (images.shape[0], images.shape[1] * images.shape[2])
         return tf.ensure_shape(token_ids, shape), labels
 
-    return dataset.map(tokenize, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return dataset.map(tokenize, os.cpu_count()).prefetch(2)
 
 
 def _inputs(tokens, settings, start_step=0):

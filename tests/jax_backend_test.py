@@ -8,15 +8,22 @@ import pytest
 from conftest import ROOT
 
 SUITES = ["layers", "models", "tokenizers", "probes"]
+# Variations that cost a compilation each and say little more about a backend.
+REST = "bfloat16 or xla or limits or ties or refuses or overrides or damaged"
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [f"not ({REST})", pytest.param(REST, marks=pytest.mark.large)],
+)
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="already on the JAX backend"
 )
-def test_on_jax_without_tensorflow(subprocess_environment):
+def test_on_jax_without_tensorflow(selection, subprocess_environment):
     pytest.importorskip("jax")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        + ["-k", selection]
         + [f"tests/{suite}" for suite in SUITES],
         cwd=ROOT,
         env={
@@ -29,7 +36,7 @@ def test_on_jax_without_tensorflow(subprocess_environment):
     )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     passed = int(result.stdout.split(" passed")[0].split()[-1])
-    assert passed > 100, result.stdout[-1000:]
+    assert passed > 20, result.stdout[-1000:]
 
 
 def test_import_on_jax_does_not_import_tensorflow(subprocess_environment):

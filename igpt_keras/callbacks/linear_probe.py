@@ -12,6 +12,10 @@ from igpt_keras.probes.features import FeatureExtractor
 from igpt_keras.probes.logistic_regression import check_classes
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 
+# Of L-BFGS, looser than a final probe's: a curve while training can bear an
+# error of a few tenths of a percent, and waits less.
+_TOLERANCE = 1e-3
+
 
 class LinearProbe(keras.callbacks.Callback):
     """Probes every layer while a model trains.
@@ -25,11 +29,11 @@ class LinearProbe(keras.callbacks.Callback):
       out of `train`.
     - `val_probe_{name}_layer`: that layer, 0 to L.
 
-    With `log_dir` it writes for TensorBoard, against optimizer steps:
-    `probe_{name}/layer_00`, ... for each layer and all of them in one chart
-    under Custom Scalars (run `probe_{name}`); and accuracy against depth, a
-    run per probe with the layer as its step, which TensorBoard overlays in
-    one chart.
+    With `log_dir` it writes for TensorBoard, in the group
+    `accuracy_probe_{name}`, which stands first on the page: `best`,
+    `best_layer` and `layer_00`, ... against optimizer steps, all layers in
+    one chart under Custom Scalars; and `by_depth`, accuracy against the
+    layer, a line for each probe.
 
     Weights, optimizer and random state are left as they were: a run with the
     probe has the losses of a run without it. Works under a tf.distribute
@@ -154,6 +158,7 @@ class LinearProbe(keras.callbacks.Callback):
             test[self._layers],
             test_labels,
             regularization=self.regularization,
+            tolerance=_TOLERANCE,
             verbose=self.verbose,
         )
         record = {
@@ -177,28 +182,28 @@ class LinearProbe(keras.callbacks.Callback):
     def _write(self, record):
         import tensorflow as tf
 
-        run = f"probe_{self.name}"
+        run = self.log_dir / f"probe_{self.name}"
+        # TensorBoard opens its first groups only, in alphabetical order: with
+        # this name the probe curves come before Keras's epoch_loss.
+        group = f"accuracy_probe_{self.name}"
+        layers = list(zip(record["layers"], record["accuracy"]))
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(
-                str(self.log_dir / run)
-            )
+            self._writer = tf.summary.create_file_writer(str(run))
             with self._writer.as_default(step=0):
-                tf.summary.experimental.write_raw_pb(_custom_chart(run))
+                tf.summary.experimental.write_raw_pb(_custom_chart(group))
         with self._writer.as_default(step=record["step"]):
-            for layer, accuracy in zip(record["layers"], record["accuracy"]):
-                tf.summary.scalar(f"{run}/layer_{layer:02d}", accuracy)
-            best = record["layers"].index(record["best_layer"])
-            tf.summary.scalar(f"{run}/best_accuracy", record["accuracy"][best])
-            tf.summary.scalar(f"{run}/best_layer", record["best_layer"])
+            for layer, accuracy in layers:
+                tf.summary.scalar(f"{group}/layer_{layer:02d}", accuracy)
+            best = dict(layers)[record["best_layer"]]
+            tf.summary.scalar(f"{group}/best", best)
+            tf.summary.scalar(f"{group}/best_layer", record["best_layer"])
         self._writer.flush()
         depth = tf.summary.create_file_writer(
-            str(self.log_dir / f"{run}_by_depth" / f"step_{record['step']:08d}")
+            str(run / f"after_step_{record['step']:08d}")
         )
         with depth.as_default():
-            for layer, accuracy in zip(record["layers"], record["accuracy"]):
-                tf.summary.scalar(
-                    f"{run}/accuracy_by_layer", accuracy, step=layer
-                )
+            for layer, accuracy in layers:
+                tf.summary.scalar(f"{group}/by_depth", accuracy, step=layer)
         depth.close()
 
     def _say(self, message):
@@ -239,15 +244,15 @@ def _check_writable(log_dir):
     return log_dir
 
 
-def _custom_chart(run):
+def _custom_chart(group):
     """All layers in one chart, for TensorBoard's Custom Scalars."""
     from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.custom_scalar import summary
 
     chart = layout_pb2.Chart(
         title="accuracy of each layer",
-        multiline=layout_pb2.MultilineChartContent(tag=[rf"{run}/layer_\d+"]),
+        multiline=layout_pb2.MultilineChartContent(tag=[rf"{group}/layer_\d+"]),
     )
-    category = layout_pb2.Category(title=run, chart=[chart])
+    category = layout_pb2.Category(title=group, chart=[chart])
     layout = layout_pb2.Layout(category=[category])
     return summary.pb(layout).SerializeToString()

@@ -1,3 +1,5 @@
+import os
+
 from igpt_keras.data.examples import load_examples
 from igpt_keras.data.resize import resize_image
 
@@ -90,14 +92,18 @@ def image_dataset(
 
     if training:
         order = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-        dataset = order.map(load_augmented, tf.data.AUTOTUNE)
+        dataset = order.map(load_augmented, os.cpu_count())
     else:
         order = tf.data.Dataset.range(
             min(start_step * batch_size, num_examples), num_examples
         )
-        dataset = order.map(load, tf.data.AUTOTUNE)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+        dataset = order.map(load, os.cpu_count())
+    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(2)
+    # TensorFlow 2.21: an autotuned iterator that ends can block, with Python's
+    # lock held, for as long as it has run, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _augment(image, name, seed):

@@ -35,4 +35,4 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0):
         return {"token_ids": token_ids, "mask": hidden}, token_ids
 
     steps = tf.data.Dataset.range(start_step, tf.int64.max)
-    return tf.data.Dataset.zip(steps, dataset).map(mask, tf.data.AUTOTUNE)
+    return tf.data.Dataset.zip(steps, dataset).map(mask)

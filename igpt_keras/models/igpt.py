@@ -246,17 +246,28 @@ class IGPT(keras.Model):
                 "`igpt_keras.data.mask_tokens` does."
             )
 
+    def token_weights(self, mask):
+        """Weights that make the mean over all `B x N` tokens BERT's loss.
+
+        That is the mean over images of each image's mean over its hidden
+        tokens. The reduction itself stays with Keras, which scales it right on
+        any number of replicas.
+
+        Args:
+            mask: bool or int `(B, N)`, nonzero where hidden.
+
+        Returns:
+            float32 `(B, N)`.
+        """
+        hidden = ops.cast(mask, "float32")
+        count = ops.sum(hidden, axis=1, keepdims=True)
+        return hidden * self.sequence_length / ops.maximum(count, 1.0)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         if self.objective == "bert":
-            # Weights that turn the loss's mean over B x N tokens into the
-            # mean over images of each image's mean over its hidden tokens.
-            # The reduction itself stays with Keras, which scales it right on
-            # any number of replicas.
-            hidden = ops.cast(x["mask"], "float32")
-            count = ops.sum(hidden, axis=1, keepdims=True)
-            weight = hidden * self.sequence_length / ops.maximum(count, 1.0)
+            weight = self.token_weights(x["mask"])
             if sample_weight is not None:
                 sample_weight = ops.cast(sample_weight, "float32")
                 if len(sample_weight.shape) == 1:

@@ -1,3 +1,4 @@
+from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.low_data import low_data_accuracy

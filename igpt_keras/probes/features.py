@@ -1,5 +1,3 @@
-import warnings
-
 import keras
 import numpy as np
 from keras import ops
@@ -54,43 +52,54 @@ class FeatureExtractor:
         first = next(iter(dataset), None)
         if first is None:
             raise ValueError("The probe dataset is empty: it has no batch.")
-        self._inputs(first)
+        self._check_batch(first)
 
     def __call__(self, dataset):
         self.check_dataset(dataset)
-
-        def inputs():
+        in_graph = keras.backend.backend() == "tensorflow"
+        if in_graph and hasattr(dataset, "element_spec"):
+            # One call, which tf.distribute spreads over its replicas.
+            packed = dataset.map(self._pack)
+            parts = [self.feature_model.predict(packed, verbose=0)]
+        else:
+            parts = []
             for batch in dataset:
-                yield (self._inputs(batch),)
+                inputs = self._check_batch(batch)
+                parts.append(
+                    self.feature_model.predict(
+                        inputs, batch_size=len(inputs["labels"]), verbose=0
+                    )
+                )
+        features = np.concatenate([part["features"] for part in parts])
+        labels = np.concatenate([part["labels"] for part in parts])
+        features = np.moveaxis(features, 1, 0)
+        return np.ascontiguousarray(features, "float32"), labels
 
-        with warnings.catch_warnings():
-            # Keras warns of every generator's end.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            outputs = self.feature_model.predict(inputs(), verbose=0)
-        features = np.moveaxis(np.asarray(outputs["features"]), 1, 0)
-        return (
-            np.ascontiguousarray(features, "float32"),
-            np.asarray(outputs["labels"], "int32"),
-        )
+    def _pack(self, token_ids, labels):
+        inputs = token_ids
+        if not isinstance(inputs, dict):
+            inputs = {"token_ids": token_ids}
+        if self.takes_mask:
+            # As numbers, for Keras's tracing under tf.distribute.
+            mask = inputs.get("mask", ops.zeros_like(inputs["token_ids"]))
+            inputs = {**inputs, "mask": ops.cast(mask, "int32")}
+        return {**inputs, "labels": ops.cast(labels, "int32")}
 
-    def _inputs(self, batch):
+    def _check_batch(self, batch):
+        """The feature model's inputs from one batch, as arrays."""
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(
                 "A probe dataset yields (token_ids, labels), received a "
                 f"{type(batch).__name__}."
             )
-        token_ids, labels = batch
-        inputs = (
-            {key: np.asarray(value) for key, value in token_ids.items()}
-            if isinstance(token_ids, dict)
-            else {"token_ids": np.asarray(token_ids)}
-        )
+        inputs, labels = keras.tree.map_structure(np.asarray, tuple(batch))
+        if not isinstance(inputs, dict):
+            inputs = {"token_ids": inputs}
         if self.takes_mask and "mask" not in inputs:
             inputs["mask"] = np.zeros(inputs["token_ids"].shape, "bool")
         self.model.check_inputs(
             inputs if self.takes_mask else inputs["token_ids"]
         )
-        labels = np.asarray(labels)
         if labels.shape != inputs["token_ids"].shape[:1]:
             raise ValueError(
                 "A probe dataset yields one int label per image: expected "

@@ -74,6 +74,12 @@ def test_evaluation_is_every_image_once_in_order():
     assert hashes(dataset, 4) == hashes(again, 4)
 
 
+def test_iterators_are_not_autotuned():
+    """They would block when they end; the option outlives later maps."""
+    dataset = digits().map(lambda images, labels: labels).prefetch(1)
+    assert dataset.options().autotune.enabled is False
+
+
 def test_splits_are_apart_complete_and_balanced():
     parts = {
         split: load_examples("digits", split, 8)

@@ -103,6 +103,7 @@ def test_autoregressive_loss_is_nats_per_token():
             token_ids, token_ids, batch_size=batch_size, verbose=0
         )
         assert abs(loss - expected.mean()) < 1e-5
+    assert abs(loss * 16 - expected.sum(axis=1).mean()) < 1e-4  # per image
 
 
 def test_bert_loss_is_the_mean_over_images_of_masked_means():

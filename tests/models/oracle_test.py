@@ -56,6 +56,28 @@ def set_weights(model, get):
     model.head.kernel.assign(get("wtet").T)
 
 
+def test_classification_loss_and_accuracy(oracle, request, shared):
+    import tensorflow as tf
+
+    model, inputs, expected = oracle
+    name = request.node.callspec.params["oracle"]
+    reader = tf.train.load_checkpoint(
+        str(shared / "oracle" / name / "model.ckpt-1000")
+    )
+    head = reader.get_tensor("model/clf/wclf")
+    classifier = igpt_keras.IGPTClassifier(model, len(head))
+    classifier.class_head.kernel.assign(head.T)
+    classifier.compile()
+    results = classifier.evaluate(
+        inputs, expected["y"], return_dict=True, verbose=0
+    )
+    joint = expected["gen_loss"] + expected["clf_loss"]
+    assert abs(results["loss"] - joint) < 1e-5
+    (accuracy,) = (v for k, v in results.items() if "accuracy" in k)
+    # The released code reports percent.
+    assert abs(100 * accuracy - expected["accuracy"]) < 1e-4
+
+
 def test_logits(oracle):
     model, inputs, expected = oracle
     np.testing.assert_allclose(

@@ -131,6 +131,11 @@ def test_fit_beats_random_colours_and_is_seeded():
 
     random = images.reshape(-1, 3)[:16] / 127.5 - 1
     assert error(tokenizer) < error(PaletteTokenizer(random))
+    errors = [
+        error(PaletteTokenizer.fit(images, vocabulary_size=size))
+        for size in (2, 8, 32, 128)
+    ]
+    assert errors == sorted(errors, reverse=True)
 
 
 def test_fewer_colours_than_asked_for():
