@@ -13,7 +13,7 @@ _PALETTE_32 = {"vocabulary_size": 512, "sequence_length": 1024}
 
 # Section 2.2 of the paper and the released hyperparameters.
 IGPT = {
-    "igpt_nano": {"num_layers": 8, "num_heads": 2, "hidden_dim": 48},
+    "igpt_nano": {"num_layers": 8, "num_heads": 4, "hidden_dim": 48},
     "igpt_micro": {"num_layers": 8, "num_heads": 4, "hidden_dim": 96},
     "igpt_mini": {"num_layers": 12, "num_heads": 8, "hidden_dim": 256},
     "igpt_s": {"num_layers": 24, "num_heads": 8, "hidden_dim": 512},
@@ -29,8 +29,8 @@ IGPT = {name: {**_PALETTE_32, **size} for name, size in IGPT.items()}
 _PAPER = {"batch_size": 128, "steps": 1_000_000}
 PRETRAINING = {
     "igpt_nano": {
-        "batch_size": 32,
-        "steps": 2_000,
+        "batch_size": 64,
+        "steps": 1_200,
         "learning_rate": {"autoregressive": 5e-3, "bert": 5e-3},
     },
     "igpt_micro": {

@@ -73,6 +73,7 @@ def resolve(values):
         if values[key] is None:
             values[key] = value
     if values["warmup_steps"] is None:
+        # The number of images is known once they are read.
         examples = igpt_keras.data.load_examples(
             name,
             "train",
@@ -87,7 +88,8 @@ def resolve(values):
             f"steps={values['steps']}. Warm up for fewer steps."
         )
     if values["period"] is None:
-        values["period"] = max(1, values["steps"] // 8)
+        periods = next(k for k in range(8, 0, -1) if values["steps"] % k == 0)
+        values["period"] = values["steps"] // periods
     if values["steps"] % values["period"]:
         periods = max(1, round(values["steps"] / values["period"]))
         raise ValueError(
@@ -171,7 +173,9 @@ def run(settings):
     with _scope(settings):
         model = igpt_keras.IGPT(**settings.architecture, dtype=settings.dtype)
         model.compile(_optimizer(settings))
-    checkpoint = igpt_keras.TrainingCheckpoint(run_dir / "checkpoints")
+    checkpoint = igpt_keras.TrainingCheckpoint(
+        run_dir / "checkpoints", patience=settings.patience
+    )
     epoch = checkpoint.restore(model)
     progress = reporting.Progress(run_dir / "progress.json", epoch)
 
@@ -185,15 +189,6 @@ def run(settings):
                 log_dir=run_dir / "logs",
             )
         ]
-    early_stopping = []
-    if settings.patience is not None:
-        early_stopping = [
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                patience=settings.patience,
-                baseline=checkpoint.best_value,
-            )
-        ]
     pictures = reporting.PictureLog(
         run_dir / "logs", tokenizer, sets["validation"].images
     )
@@ -201,7 +196,7 @@ def run(settings):
     if epoch:
         print(f"Continuing {run_dir} after step {epoch * settings.period}.")
     try:
-        if epoch < epochs and not progress.stopped_early:
+        if epoch < epochs and not checkpoint.out_of_patience(epoch):
             model.fit(
                 _training_set(settings, tokenizer, epoch * settings.period),
                 validation_data=sets["validation"].inputs,
@@ -216,11 +211,19 @@ def run(settings):
                     keras.callbacks.TensorBoard(
                         run_dir / "logs", write_graph=False
                     ),
-                    *early_stopping,
                     progress.callback(probes),
                     checkpoint,
                 ],
             )
+    except RuntimeError as error:
+        # TerminateOnNaN's, which says no more than that.
+        if "NaN" not in str(error):
+            raise
+        raise FloatingPointError(
+            f"Training diverged: the loss is not finite. Checkpoints in "
+            f"{checkpoint.directory} are from before. Start again in another "
+            "--run_dir with a lower --learning_rate."
+        ) from error
     except KeyboardInterrupt:
         print(
             f"\nStopped. Run the same command to continue from the last "
@@ -231,6 +234,10 @@ def run(settings):
 
     best = checkpoint.restore_best(model)
     print(f"Evaluating the weights of step {best * settings.period}.")
+    model.save_to_preset(run_dir / "preset", tokenizer=tokenizer)
+    reporting.draw_pictures(
+        run_dir, model, tokenizer, sets["test"].images, settings.seed
+    )
     metrics = {
         "train_seconds": progress.train_seconds,
         "steps": best * settings.period,
@@ -254,10 +261,6 @@ def run(settings):
                 settings.seed,
             )
         )
-    model.save_to_preset(run_dir / "preset", tokenizer=tokenizer)
-    reporting.draw_pictures(
-        run_dir, model, tokenizer, sets["test"].images, settings.seed
-    )
     if labelled:
         reporting.draw_probe_curve(
             run_dir / "probe_curve.png", progress.probes, metrics
@@ -288,7 +291,7 @@ def _evaluation_set(settings, tokenizer, split, limit=None):
         data_dir=settings.data_dir,
     )
     if limit is not None:
-        dataset = dataset.take(-(-limit // settings.batch_size))
+        dataset = dataset.unbatch().take(limit).batch(settings.batch_size)
     images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
     tokens = _tokenize(dataset, tokenizer).cache()
     return _Set(images, labels, tokens, _inputs(tokens, settings))
@@ -418,7 +421,8 @@ def _check_run_dir(settings, run_dir):
     path = run_dir / "config.json"
     config = dataclasses.asdict(settings)
     del config["run_dir"]
-    if path.is_file():
+    started = any((run_dir / "checkpoints").glob("epoch_*.npz"))
+    if started and path.is_file():
         saved = json.loads(path.read_text())
         changed = [
             f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
@@ -432,4 +436,6 @@ def _check_run_dir(settings, run_dir):
                 + "). Use the same flags to continue it, or another --run_dir."
             )
     else:
+        # Nothing was trained here yet: a palette left over may be another.
+        (run_dir / "palette.npy").unlink(missing_ok=True)
         reporting.write_json(path, config)

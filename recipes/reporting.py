@@ -23,12 +23,10 @@ class Progress:
     def __init__(self, path, epoch):
         self.path = path
         self.train_seconds = 0.0
-        self.stopped_early = False
         self.probes = []
         if epoch and path.is_file():
             saved = json.loads(path.read_text())
             self.train_seconds = saved["train_seconds"]
-            self.stopped_early = saved["stopped_early"]
             # A probe after the last checkpoint will be made again.
             self.probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
 
@@ -38,19 +36,16 @@ class Progress:
 
         def on_epoch_end(epoch, logs):
             self.train_seconds = seconds + time.perf_counter() - start
-            self.stopped_early = bool(callback.model.stop_training)
             self.probes = before + [r for p in probes for r in p.history]
             write_json(
                 self.path,
                 {
                     "train_seconds": self.train_seconds,
-                    "stopped_early": self.stopped_early,
                     "probes": self.probes,
                 },
             )
 
-        callback = keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
-        return callback
+        return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
 
 
 class PictureLog(keras.callbacks.Callback):
@@ -237,10 +232,15 @@ def probe_report(model, untrained, train, validation, test, seed):
     fresh_result = probe("an untrained network", fresh)
     best = result.best_layer
     low_data = {"labels_per_class": LABELS_PER_CLASS}
+    if np.unique(train.labels, return_counts=True)[1].min() < LABELS_PER_CLASS:
+        print(f"A class has fewer than {LABELS_PER_CLASS} probe images.")
+        low_data = {}
     for name, train_features, test_features in (
         ("best_layer", features["train"][best], features["test"][best]),
         ("raw_pixels", raw["train"], raw["test"]),
     ):
+        if not low_data:
+            break
         mean, deviation = igpt_keras.low_data_accuracy(
             train_features,
             train.labels,
@@ -288,11 +288,14 @@ def summary(metrics, run_dir):
                 f"{row['test_accuracy']:.1%}"
                 + ("   <- best on validation" if best else "")
             )
-        low = metrics["low_data"]
         lines += [
             f"raw pixels           {metrics['raw_pixels_test_accuracy']:.1%}",
             "untrained network, "
             f"best layer  {metrics['untrained_test_accuracy']:.1%}",
+        ]
+    if metrics["probe"] and metrics["low_data"]:
+        low = metrics["low_data"]
+        lines += [
             "",
             f"with {low['labels_per_class']} labels a class: best layer "
             f"{low['best_layer_mean']:.1%} +- "

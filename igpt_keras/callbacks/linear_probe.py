@@ -1,4 +1,5 @@
 import contextlib
+import importlib.util
 import pathlib
 import sys
 import tempfile
@@ -102,7 +103,7 @@ class LinearProbe(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.history = []
         self._writer = None
-        self._probed_epoch = None
+        self._epoch = 0
         num_layers = len(self.model.blocks) + 1
         self._layers = list(range(num_layers))
         if self.layers is not None:
@@ -138,7 +139,8 @@ class LinearProbe(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         # Training that stopped early ends on an epoch that was not probed.
-        if self.history and self.history[-1]["epoch"] != self._epoch:
+        probed = self.history[-1]["epoch"] if self.history else 0
+        if self._epoch != probed:
             self._probe()
         if self._writer is not None:
             self._writer.close()
@@ -231,6 +233,12 @@ def _hold_out(labels):
 
 
 def _check_writable(log_dir):
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(
+            "log_dir needs TensorFlow to write for TensorBoard. Install it "
+            "with `pip install tensorflow`, or leave log_dir out: results are "
+            "in `history` and in the epoch's logs."
+        )
     log_dir = pathlib.Path(log_dir)
     try:
         log_dir.mkdir(parents=True, exist_ok=True)

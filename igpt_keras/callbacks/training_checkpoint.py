@@ -23,6 +23,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         directory: where checkpoints go.
         monitor: key of `logs`, lower is better, whose best checkpoint is kept
             beside the newest. Defaults to `"val_loss"`.
+        patience: optional int. Stop training after so many epochs without a
+            better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
+            goes on when a run is resumed. Defaults to `None`, never.
 
     Example:
 
@@ -31,17 +34,20 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         model.fit(dataset, initial_epoch=epoch, callbacks=[checkpoint], ...)
     """
 
-    def __init__(self, directory, monitor="val_loss"):
+    def __init__(self, directory, monitor="val_loss", patience=None):
         super().__init__()
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
+        self.patience = patience
         self.best_value = float("inf")
+        self.best_epoch = 0
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
         best = value is not None and value < self.best_value
         if best:
             self.best_value = float(value)
+            self.best_epoch = epoch + 1
         arrays = _state(self.model)
         if not all(np.isfinite(a).all() for a in arrays.values()):
             raise FloatingPointError(
@@ -53,13 +59,23 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "format": FORMAT,
             "epoch": epoch + 1,
             "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
         }
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write(self.directory / f"epoch_{epoch + 1:08d}.npz", arrays, manifest)
+        # The best first: the newest one's manifest speaks of it.
         if best:
             _write(self.directory / "best.npz", arrays, manifest)
+        _write(self.directory / f"epoch_{epoch + 1:08d}.npz", arrays, manifest)
         for old in self._epochs()[:-2]:
             old.unlink()
+        if self.out_of_patience(epoch + 1):
+            self.model.stop_training = True
+
+    def out_of_patience(self, epoch):
+        """Whether `patience` epochs up to `epoch` brought nothing better."""
+        if self.patience is None:
+            return False
+        return epoch - self.best_epoch >= self.patience
 
     def restore(self, model):
         """Loads the newest whole checkpoint into a compiled model.
@@ -80,6 +96,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 continue
             _assign(model, arrays, path)
             self.best_value = manifest["best_value"]
+            self.best_epoch = manifest["best_epoch"]
             return manifest["epoch"]
         if damaged:
             raise ValueError(

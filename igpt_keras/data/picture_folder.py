@@ -4,6 +4,7 @@ import pathlib
 import keras
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 from PIL import UnidentifiedImageError
 
 from igpt_keras.data.resize import resize_image
@@ -77,7 +78,9 @@ def _read_picture(file):
                     f"{file} is transparent in places, where it has no "
                     "colour. Flatten it onto a background first."
                 )
-            return np.asarray(picture.convert("RGB"))
+            # Cameras store how they were held beside the pixels.
+            upright = ImageOps.exif_transpose(picture)
+            return np.asarray(upright.convert("RGB"))
     except (
         OSError,
         SyntaxError,

@@ -157,12 +157,18 @@ class IGPT(keras.Model):
         self.head = head
 
     def call(self, inputs, training=None, mask=None):
-        # While a function is traced there is nothing to check that `fit` has
-        # not, and under tf.distribute Keras traces token ids as floats.
+        self.check_values(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    def check_values(self, inputs):
+        """`check_inputs`, but not while a function is traced.
+
+        There is nothing to check then that `fit` has not, and under
+        tf.distribute Keras traces token ids as floats.
+        """
         tensors = keras.tree.flatten(inputs)
         if all(_concrete(tensor) is not None for tensor in tensors):
             self.check_inputs(inputs)
-        return super().call(inputs, training=training, mask=mask)
 
     def check_inputs(self, inputs):
         """Raises a `ValueError` unless `inputs` are what this model takes.
@@ -211,6 +217,11 @@ class IGPT(keras.Model):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def compile_from_config(self, config):
+        # Keras skips this for models that override `compile`.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, *args, **kwargs):
         self._check_data(x)

@@ -96,6 +96,21 @@ class IGPTClassifier(keras.Model):
             **kwargs,
         )
 
+    def get_compile_config(self):
+        # Loss and metrics are this class's own.
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer)
+        }
+
+    def compile_from_config(self, config):
+        # Keras skips this for models that override `compile`.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def call(self, inputs, training=None, mask=None):
+        self.igpt.check_values(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):

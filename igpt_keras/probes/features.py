@@ -49,6 +49,11 @@ class FeatureExtractor:
                 "The probe dataset repeats forever. Pass one pass over the "
                 "images: `image_dataset(..., training=False)`."
             )
+        if iter(dataset) is dataset:
+            raise ValueError(
+                "The probe dataset is a generator, which can be read once. "
+                "Pass a list of batches or a tf.data.Dataset."
+            )
         first = next(iter(dataset), None)
         if first is None:
             raise ValueError("The probe dataset is empty: it has no batch.")

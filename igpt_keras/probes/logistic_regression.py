@@ -59,7 +59,7 @@ def fit_logistic_regression(
     Args:
         train_features: float array `(L + 1, M, D)`, as `extract_features`
             returns, or `(M, D)` for a single set such as raw pixels.
-        train_labels: int array `(M,)`.
+        train_labels: int array `(M,)`, 0 to `C - 1` for `C` classes.
         validation_features: as `train_features`, other images.
         validation_labels: int array.
         test_features: as `train_features`, other images.
@@ -100,7 +100,7 @@ def fit_logistic_regression(
             "train, validation and test must have the same layers and width, "
             f"received (layers, width) {shapes}."
         )
-    if not regularization or min(regularization) <= 0:
+    if len(regularization) == 0 or min(regularization) <= 0:
         raise ValueError(
             "regularization must be values of C > 0, received "
             f"{tuple(regularization)}."
@@ -111,7 +111,9 @@ def fit_logistic_regression(
     rows = []
     # A core a layer: BLAS threads fighting over such small products are ten
     # times slower.
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        # Reported as `converged` and `gradient_norm` instead.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         fits = joblib.Parallel(
             n_jobs=-1, prefer="threads", return_as="generator"
         )(
@@ -146,10 +148,7 @@ def _fit_layer(splits, regularization, standardize, max_iterations, tolerance):
         )
         if coefficients is not None:
             probe.coef_, probe.intercept_, probe.classes_ = coefficients
-        with warnings.catch_warnings():
-            # Reported as `converged` and `gradient_norm` instead.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(train, train_labels)
+        probe.fit(train, train_labels)
         coefficients = probe.coef_, probe.intercept_, probe.classes_
         accuracy = probe.score(validation, splits["validation"][1])
         if best is None or accuracy > best[0]:
@@ -206,6 +205,7 @@ def check_classes(labels):
             "A probe needs images of at least two classes, and all "
             f"{len(labels)} have class {classes[0]}."
         )
+    # Labels are 0 to C - 1, so a high label speaks of absent classes.
     num_classes = int(classes[-1]) + 1
     if len(labels) < num_classes:
         raise ValueError(

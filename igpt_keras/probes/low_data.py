@@ -58,8 +58,14 @@ def low_data_accuracy(
         fractions; the deviation divides by `num_subsets - 1`.
 
     Raises:
-        ValueError: if a class has fewer than `labels_per_class` images.
+        ValueError: if a class has fewer than `labels_per_class` images, or
+            `num_subsets` is less than 2.
     """
+    if num_subsets < 2:
+        raise ValueError(
+            "num_subsets must be >= 2, or there is no deviation, received "
+            f"{num_subsets}."
+        )
     accuracies = []
     for i in range(num_subsets):
         subset = draw_balanced_subset(

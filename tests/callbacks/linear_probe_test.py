@@ -92,9 +92,10 @@ def test_probes_when_training_stops_early():
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = epoch == 2
 
-    callback = probe(every=2)
-    fit([callback, Stop()], epochs=10)
-    assert [r["epoch"] for r in callback.history] == [2, 3]
+    for every, probed in ((2, [2, 3]), (5, [3])):
+        callback = probe(every=every)
+        fit([callback, Stop()], epochs=10)
+        assert [r["epoch"] for r in callback.history] == probed
 
 
 def test_chosen_layers():

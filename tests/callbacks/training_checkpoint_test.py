@@ -5,6 +5,7 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.callbacks import training_checkpoint
 
 
 def compiled(learning_rate=1e-2):
@@ -89,6 +90,40 @@ def test_keeps_two_and_the_best(tmp_path):
     assert again.restore(model) == 4
     assert again.best_value == 1.0
     assert_equal(state(model), states[3])
+
+
+def test_patience_counts_across_restarts(tmp_path):
+    model = compiled()
+    model.optimizer.build(model.trainable_variables)
+    stops = []
+    for epoch, loss in enumerate([2.0, 1.0, 1.5, 1.2, 0.5]):
+        checkpoint = igpt_keras.TrainingCheckpoint(tmp_path, patience=2)
+        checkpoint.restore(model)
+        checkpoint.set_model(model)
+        model.stop_training = False
+        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
+        stops.append(model.stop_training)
+    assert stops == [False, False, False, True, False]
+
+
+def test_a_kill_between_writes_loses_neither(tmp_path, monkeypatch):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    model = compiled()
+    fit(model, checkpoint, 1)
+    write = training_checkpoint._write
+
+    def killed(path, *arguments):
+        if path.name.startswith("epoch"):
+            raise KeyboardInterrupt
+        write(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_checkpoint, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.on_epoch_end(1, {"val_loss": 0.5})
+    again = igpt_keras.TrainingCheckpoint(tmp_path)
+    assert again.restore(model) == 1 and again.best_value > 0.5
+    assert again.restore_best(model) == 2
 
 
 def test_nothing_to_restore(tmp_path):

@@ -84,6 +84,13 @@ def test_keras_saving_round_trip(tmp_path):
         np.testing.assert_array_equal(
             array(copy(token_ids)[name]), array(output)
         )
+    losses = [
+        m.fit(token_ids, LABELS, epochs=2, verbose=0).history["loss"]
+        for m in (model, copy)
+    ]
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match=r"must be in \[0, 11\)"):
+        model(token_ids + 11)
 
 
 def test_refuses_bad_arguments():

@@ -179,7 +179,8 @@ def test_compiles_with_xla():
 @pytest.mark.parametrize("objective", ["autoregressive", "bert"])
 def test_keras_saving_round_trip(objective, tmp_path):
     model = tiny.model(objective)
-    inputs = tiny.token_ids()
+    model.compile(keras.optimizers.SGD(0.1))
+    token_ids = inputs = tiny.token_ids()
     if objective == "bert":
         inputs = {"token_ids": inputs, "mask": tiny.mask()}
     model.save(tmp_path / "model.keras")
@@ -187,6 +188,11 @@ def test_keras_saving_round_trip(objective, tmp_path):
     assert type(copy) is igpt_keras.IGPT
     np.testing.assert_array_equal(array(copy(inputs)), array(model(inputs)))
     assert copy.get_config() == model.get_config()
+    losses = [
+        m.fit(inputs, token_ids, epochs=2, verbose=0).history["loss"]
+        for m in (model, copy)
+    ]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def one_hot(batch):
         (lambda data: [(data[0][0] + 11, data[0][1])], r"in \[0, 11\)"),
         (lambda data: [(data[0][0][:, :3], data[0][1])], "must have shape"),
         (one_hot, "one int label per image"),
+        (iter, "is a generator, which can be read once"),
     ],
 )
 def test_refuses_bad_datasets(change, message):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from igpt_keras import fit_logistic_regression
 from igpt_keras.probes import low_data_accuracy
@@ -139,12 +140,17 @@ def test_low_data_accuracy(digits):
     assert 0.6 < mean < 0.9 and 0 < deviation < 0.1
     more, _ = low_data_accuracy(train, y, test, t, labels_per_class=25)
     assert more > mean + 0.05
-    # Divides by the number of subsets less one.
-    scores = [
-        low_data_accuracy(train, y, test, t, num_subsets=n)[0] for n in (2, 3)
-    ]
-    first_two, _ = scores[0], scores[1]
-    assert first_two != mean
+    # The deviation divides by the number of subsets less one: for two subsets
+    # with mean m, of which the first scores a, it is |a - m| * sqrt(2).
+    two, spread = low_data_accuracy(train, y, test, t, num_subsets=2)
+    subset = draw_balanced_subset(y, 4, (0, 0))
+    scaler = StandardScaler().fit(train[subset])
+    probe = LogisticRegression(max_iter=1000)
+    probe.fit(scaler.transform(train[subset]), y[subset])
+    first = probe.score(scaler.transform(test), t)
+    assert abs(spread - abs(first - two) * np.sqrt(2)) < 1e-9
+    with pytest.raises(ValueError, match="num_subsets must be >= 2"):
+        low_data_accuracy(train, y, test, t, num_subsets=1)
 
 
 def test_low_data_needs_enough_images():

