@@ -7,7 +7,8 @@ BIN = .venv/bin
 # minutes on two CPU cores.
 demo: .venv/installed
 	$(BIN)/python recipes/pretrain.py --dataset=digits --preset=igpt_nano \
-		--vocabulary_size=17 --run_dir=runs/demo
+		--vocabulary_size=17 --period=200 --patience=2 \
+		--run_dir=runs/demo
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
