@@ -290,8 +290,16 @@ def _evaluation_set(settings, tokenizer, split, limit=None):
         batch_size=settings.batch_size,
         data_dir=settings.data_dir,
     )
-    if limit is not None:
+    count = len(_examples(settings, split).labels)
+    if limit is not None and limit < count:
+        import tensorflow as tf
+
         dataset = dataset.unbatch().take(limit).batch(settings.batch_size)
+        # Keras warns of a dataset that ends without having said so.
+        batches = -(-limit // settings.batch_size)
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(batches)
+        )
     images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
     tokens = _tokenize(dataset, tokenizer).cache()
     return _Set(images, labels, tokens, _inputs(tokens, settings))
