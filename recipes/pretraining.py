@@ -73,7 +73,6 @@ def resolve(values):
         if values[key] is None:
             values[key] = value
     if values["warmup_steps"] is None:
-        # The number of images is known once they are read.
         examples = igpt_keras.data.load_examples(
             name,
             "train",
@@ -261,7 +260,6 @@ def run(settings):
                 settings.seed,
             )
         )
-    if labelled:
         reporting.draw_probe_curve(
             run_dir / "probe_curve.png", progress.probes, metrics
         )
