@@ -28,6 +28,8 @@ setup(
         "matplotlib",
         "numpy>=1.26",
         "pillow>=10.1",
+        "requests",
+        "safetensors>=0.5",
         "scikit-learn>=1.5",
         "tensorboard>=2.18",
         "tensorflow>=2.19,<2.22",
@@ -35,11 +37,12 @@ setup(
         # tensorflow-datasets 4.9.10 imports it and does not ask for it.
         "importlib_resources",
         "threadpoolctl",
+        "tqdm",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "jax": ["jax"],
-        "huggingface": ["transformers", "torch", "safetensors"],
+        "huggingface": ["transformers", "torch"],
         "test": TEST,
         "dev": [*TEST, "pre-commit"],
     },

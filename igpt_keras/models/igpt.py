@@ -309,23 +309,29 @@ class IGPT(keras.Model):
         }
 
     @classmethod
-    def from_preset(cls, preset, **overrides):
+    def from_preset(cls, preset, interpolate_positions=False, **overrides):
         """Builds a model of a named size, or opens a saved one.
 
         Args:
             preset: one of `igpt_keras.presets.IGPT` (`"igpt_s"`, ...), which
                 gives fresh weights, or a directory made by `save_to_preset`.
+            interpolate_positions: bool. Whether a directory's position table
+                is resized, as a two-dimensional grid, to another
+                `sequence_length`: 2304 starts a 48x48 model from a 32x32 one.
+                Defaults to `False`.
             **overrides: Constructor arguments that replace the preset's, such
                 as `sequence_length`. Not for a directory, whose weights fit
                 one architecture; `name` and `dtype` are always allowed.
 
         Raises:
-            ValueError: if `preset` is neither, or a directory is damaged or
-                was made by a newer version.
+            ValueError: if `preset` is neither, or a directory is damaged, was
+                made by a newer version or does not fit `sequence_length`.
         """
         if str(preset) in presets.IGPT:
             return cls(**{**presets.IGPT[str(preset)], **overrides})
-        return preset_directory.load(cls, preset, overrides)
+        return preset_directory.load(
+            cls, preset, interpolate_positions, overrides
+        )
 
     def save_to_preset(self, directory, tokenizer=None):
         """Saves configuration and weights as a directory, whole or not at all.
@@ -336,8 +342,9 @@ class IGPT(keras.Model):
                 all a user passes on; reopen it with its own `from_preset`.
 
         Raises:
-            ValueError: if `directory` exists and is not a preset, or the
-                weights are not finite.
+            ValueError: if `directory` exists and is not a preset, the weights
+                are not finite, or the tokenizer's vocabulary is not the
+                model's.
         """
         preset_directory.save(self, directory, tokenizer)
 

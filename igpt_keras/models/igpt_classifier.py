@@ -3,6 +3,7 @@ from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
 
 
@@ -154,3 +155,22 @@ class IGPTClassifier(keras.Model):
     def from_config(cls, config):
         model = keras.saving.deserialize_keras_object(config.pop("model"))
         return cls(model, **config)
+
+    @classmethod
+    def from_preset(cls, directory, **overrides):
+        """Opens a classifier that `save_to_preset` wrote.
+
+        Args:
+            directory: path. `IGPT.from_preset` opens the model in it without
+                the class head.
+            **overrides: As `IGPT.from_preset` takes for a directory.
+
+        Raises:
+            ValueError: if there is no class head, or as `IGPT.from_preset`.
+        """
+        model = IGPT.from_preset(directory, **overrides)
+        return preset_directory.load_classifier(cls, model, directory)
+
+    def save_to_preset(self, directory, tokenizer=None):
+        """Saves model and class head as `IGPT.save_to_preset` does."""
+        preset_directory.save(self.igpt, directory, tokenizer, self)

@@ -12,7 +12,7 @@ def extract_features(model, dataset):
     forward pass, start token and shift included.
 
     Args:
-        model: an `IGPT`.
+        model: an `IGPT`, or an `IGPTClassifier`, whose `IGPT` it is of.
         dataset: iterable of batches `(token_ids, labels)`: int `(B, N)` and
             int `(B,)`, such as a finite `tf.data.Dataset` or a list of array
             pairs. For a BERT model `token_ids` may be the dict with a `mask`;
@@ -37,7 +37,7 @@ class FeatureExtractor:
     """
 
     def __init__(self, model):
-        self.model = model
+        self.model = model = getattr(model, "igpt", model)
         self.takes_mask = isinstance(model.input, dict)
         self.feature_model = _FeatureModel(model)
 

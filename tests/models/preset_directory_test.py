@@ -1,11 +1,15 @@
 import json
+import subprocess
+import sys
 
+import keras
 import numpy as np
 import pytest
 import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.models.resize_positions import resize_positions
 
 
 @pytest.mark.parametrize("objective", ["autoregressive", "bert"])
@@ -42,6 +46,8 @@ def test_replaces_a_preset_and_nothing_else(tmp_path):
 
 def test_a_failing_save_keeps_the_old_preset(tmp_path):
     class FullDisk:
+        vocabulary_size = 11
+
         def save_to_preset(self, directory):
             raise OSError(28, "No space left on device")
 
@@ -56,6 +62,95 @@ def test_a_failing_save_keeps_the_old_preset(tmp_path):
         array(copy.head.kernel), array(model.head.kernel)
     )
     assert [p.name for p in tmp_path.iterdir()] == ["preset"]
+
+
+def test_a_full_disk_keeps_the_old_files(tmp_path, subprocess_environment):
+    """Writes fail for real beyond 20 kB, for each format of ours and others."""
+    model = tiny.model()
+    model.save_to_preset(tmp_path / "preset")
+    igpt_keras.save_huggingface(model, tmp_path / "huggingface")
+    program = (
+        "import resource, sys, pathlib, tiny, igpt_keras\n"
+        "model, path = tiny.model(scale=0.1), pathlib.Path(sys.argv[1])\n"
+        "saves = [\n"
+        "    lambda: model.save_to_preset(path / 'preset'),\n"
+        "    lambda: igpt_keras.save_huggingface(\n"
+        "        model, path / 'huggingface'),\n"
+        "]\n"
+        "if sys.argv[2] == 'tensorflow':\n"
+        "    saves.append(lambda: igpt_keras.save_openai_checkpoint(\n"
+        "        model, path / 'm'))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "for save in saves:\n"
+        "    try:\n"
+        "        save()\n"
+        "    except OSError as error:\n"
+        "        sys.stderr.write(f'as it should: {error}\\n')\n"
+        "    else:\n"
+        "        raise SystemExit('no error')\n"
+    )
+    backend = keras.backend.backend()
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), backend],
+        env=subprocess_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count("as it should") >= 2
+    for copy in (
+        igpt_keras.IGPT.from_preset(tmp_path / "preset"),
+        igpt_keras.load_huggingface(tmp_path / "huggingface"),
+    ):
+        for old, new in zip(model.weights, copy.weights, strict=True):
+            np.testing.assert_array_equal(array(old), array(new))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"preset", "huggingface"}
+
+
+def test_classifiers(tmp_path):
+    classifier = igpt_keras.IGPTClassifier(
+        tiny.model(), num_classes=4, generative_weight=0.5
+    )
+    classifier.class_head.kernel.assign(np.eye(15, 4))
+    classifier.save_to_preset(tmp_path / "preset")
+    copy = igpt_keras.IGPTClassifier.from_preset(tmp_path / "preset")
+    for old, new in zip(classifier.weights, copy.weights, strict=True):
+        np.testing.assert_array_equal(array(old), array(new))
+    assert copy.generative_weight == 0.5
+    trunk = igpt_keras.IGPT.from_preset(tmp_path / "preset")
+    np.testing.assert_array_equal(
+        array(trunk.head.kernel), array(classifier.igpt.head.kernel)
+    )
+    tiny.model().save_to_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match="holds no class head"):
+        igpt_keras.IGPTClassifier.from_preset(tmp_path / "preset")
+
+
+def test_position_table(tmp_path):
+    model = tiny.model()
+    model.save_to_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match="=16, not 36.*interpolate_positions"):
+        igpt_keras.IGPT.from_preset(tmp_path / "preset", sequence_length=36)
+    resized = igpt_keras.IGPT.from_preset(
+        tmp_path / "preset", sequence_length=36, interpolate_positions=True
+    )
+    assert resized.output_shape == (None, 36, 11)
+    for old, new in zip(model.weights, resized.weights, strict=True):
+        if old is model.embedding.position_embedding:
+            expected = resize_positions(array(old), 36)
+            np.testing.assert_array_equal(array(new), expected)
+        else:
+            np.testing.assert_array_equal(array(old), array(new))
+    # Asking for the size it has is no change.
+    igpt_keras.IGPT.from_preset(tmp_path / "preset", sequence_length=16)
+
+
+def test_refuses_a_tokenizer_of_another_size(tmp_path):
+    tokenizer = igpt_keras.PaletteTokenizer(np.eye(3))
+    with pytest.raises(ValueError, match="3 tokens and the model 11"):
+        tiny.model().save_to_preset(tmp_path / "preset", tokenizer=tokenizer)
+    assert not (tmp_path / "preset").exists()
 
 
 def test_refuses_weights_that_are_not_finite(tmp_path):
@@ -82,9 +177,17 @@ def edit_config(path, **changes):
     [
         (lambda p: (p / "config.json").write_text("{"), "is damaged"),
         (lambda p: (p / "config.json").write_text("[]"), "is damaged"),
-        (lambda p: edit_config(p, format=2), "preset format 2"),
+        (lambda p: edit_config(p, format=3), "preset format 3"),
+        (lambda p: (p / "config.json").write_text("{}"), "is not a preset of"),
+        (lambda p: edit_config(p, sha256=None), "it has no sha256"),
+        (
+            lambda p: edit_config(
+                p, model={**tiny.SIZE, "num_layers": 2, "objective": "bert"}
+            ),
+            "does not hold the weights of the model that config.json",
+        ),
         (lambda p: edit_config(p, model={}), "is damaged: `model` has"),
-        (lambda p: (p / "model.weights.h5").unlink(), "incomplete"),
+        (lambda p: (p / "model.safetensors").unlink(), "incomplete"),
     ],
 )
 def test_refuses_damaged_presets(damage, message, tmp_path):
@@ -96,7 +199,7 @@ def test_refuses_damaged_presets(damage, message, tmp_path):
 
 def test_notices_a_flipped_bit(tmp_path):
     tiny.model().save_to_preset(tmp_path / "preset")
-    path = tmp_path / "preset" / "model.weights.h5"
+    path = tmp_path / "preset" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
