@@ -9,6 +9,11 @@ from igpt_keras import data
 from igpt_keras import presets
 from igpt_keras.callbacks.linear_probe import LinearProbe
 from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint
+from igpt_keras.conversion.load_huggingface import load_huggingface
+from igpt_keras.conversion.load_huggingface import load_huggingface_palette
+from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
+from igpt_keras.conversion.save_huggingface import save_huggingface
+from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.sampling import sample

@@ -62,6 +62,14 @@ PRETRAINING = {
     },
 }
 
+# What the README of the released code reports for the checkpoints of step
+# 1,000,000 on `imagenet_teX.npy`.
+RELEASED_NATS_PER_TOKEN = {
+    "igpt_s": 2.0895,
+    "igpt_m": 2.0614,
+    "igpt_l": 2.0466,
+}
+
 # Section 3.4, the same for every size.
 ADAM_BETA_1 = 0.9
 ADAM_BETA_2 = 0.95

@@ -15,6 +15,7 @@ ALLOWED = {
     "probes": set(),
     "tokenizers": {"layers"},
     "models": {"layers", "presets", "version"},
+    "conversion": {"models", "tokenizers"},
     "callbacks": {"probes"},
 }
 LAZY = {"tensorflow", "tensorflow_datasets", "keras_cv", "jax"}

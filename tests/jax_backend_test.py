@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+import tiny
 from conftest import ROOT
 
-SUITES = ["layers", "models", "tokenizers", "probes"]
+SUITES = ["layers", "models", "tokenizers", "probes", "conversion"]
 # Variations that cost a compilation each and say little more about a backend.
 REST = "bfloat16 or xla or limits or ties or refuses or overrides or damaged"
 
@@ -74,13 +76,12 @@ def test_data_without_tensorflow_says_what_to_do(subprocess_environment):
 
 
 def test_same_weights_give_the_same_results(subprocess_environment, tmp_path):
-    """Logits, loss, features and samples agree between the backends."""
-    import numpy as np
-
+    """A saved model computes and samples the same on both backends."""
     pytest.importorskip("jax")
     program = (
         "import sys, numpy as np, tiny, igpt_keras\n"
-        "model, x = tiny.model(), tiny.token_ids()\n"
+        "x = tiny.token_ids()\n"
+        "model = igpt_keras.IGPT.from_preset(sys.argv[2])\n"
         "model.compile()\n"
         "features, _ = igpt_keras.extract_features(\n"
         "    model, [(x, np.zeros(4))])\n"
@@ -88,11 +89,13 @@ def test_same_weights_give_the_same_results(subprocess_environment, tmp_path):
         "    loss=model.evaluate(x, x, verbose=0), features=features,\n"
         "    samples=igpt_keras.sample(model, 4, seed=1))\n"
     )
+    preset = tmp_path / "preset"
+    tiny.model().save_to_preset(preset)
     results = []
     for backend in ("tensorflow", "jax"):
         path = tmp_path / f"{backend}.npz"
         subprocess.run(
-            [sys.executable, "-c", program, str(path)],
+            [sys.executable, "-c", program, str(path), str(preset)],
             env={**subprocess_environment, "KERAS_BACKEND": backend},
             check=True,
         )
