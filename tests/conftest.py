@@ -17,6 +17,7 @@ SHARED = ROOT.parent / "shared"
 
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "recipes"))
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 def pytest_addoption(parser):

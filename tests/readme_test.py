@@ -1,13 +1,19 @@
 """The README's commands and program run as written."""
 
+import functools
+import http.server
 import re
+import shutil
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 pytest.importorskip("tensorflow")
+import released_checkpoint  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
 
@@ -42,36 +48,95 @@ def test_make_targets_exist():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_recipe_commands_run(tmp_path):
-    """As written, but for two steps and from another directory."""
-    lines = [line for line in commands() if line.startswith("python")]
-    assert len(lines) >= 2
-    for line in lines:
-        line = line.replace("recipes/", f"{ROOT}/recipes/")
-        if "--dry_run" not in line:
-            line += " --steps=2 --probe_images=64 --evaluation_images=64"
-        result = subprocess.run(
-            line.replace("python ", f"{sys.executable} "),
-            shell=True,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, line + result.stderr[-3000:]
-    assert (tmp_path / "runs" / "digits" / "completions.png").is_file()
+def run_command(line, directory):
+    """A command as written, from another directory; its standard output."""
+    for part in ("recipes/", "tools/"):
+        line = line.replace(f"python {part}", f"{sys.executable} {ROOT}/{part}")
+    result = subprocess.run(
+        line, shell=True, cwd=directory, capture_output=True, text=True
+    )
+    assert result.returncode == 0, line + result.stderr[-3000:]
+    return result.stdout
 
 
-def test_program_runs(tmp_path, subprocess_environment):
-    (program,) = blocks("python")
+def run_program(program, directory, environment):
     result = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=subprocess_environment,
+        cwd=directory,
+        env=environment,
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_pretraining_commands_run(tmp_path):
+    """For two steps."""
+    lines = [line for line in commands() if "recipes/pretrain.py" in line]
+    assert len(lines) == 2
+    for line in lines:
+        if "--dry_run" not in line:
+            line += " --steps=2 --probe_images=64 --evaluation_images=64"
+        run_command(line, tmp_path)
+    assert (tmp_path / "runs" / "digits" / "completions.png").is_file()
+
+
+def test_training_program_runs(tmp_path, subprocess_environment):
+    run_program(blocks("python")[0], tmp_path, subprocess_environment)
     assert (tmp_path / "runs" / "mine" / "config.json").is_file()
+
+
+@pytest.fixture
+def released(tmp_path, shared):
+    """A server with what OpenAI's has, but for a small model."""
+    directory = tmp_path / "server"
+    size = {
+        "vocabulary": 512,
+        "length": 1024,
+        "layers": 4,
+        "heads": 2,
+        "width": 8,
+    }
+    released_checkpoint.write(
+        directory / "checkpoints/igpt-s/1000000/model.ckpt-1000000",
+        released_checkpoint.variables(size=size),
+        shards=32,
+    )
+    (directory / "color-clusters").mkdir()
+    palette = shared / "data" / "openai_palette" / "kmeans_centers.npy"
+    shutil.copy(palette, directory / "color-clusters")
+    (directory / "datasets").mkdir()
+    generator = np.random.default_rng(0)
+    for split in ("trX", "trY", "vaX", "vaY", "teX", "teY"):
+        np.save(
+            directory / "datasets" / f"imagenet_{split}.npy",
+            generator.integers(0, 512, (70, 1024)),
+        )
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=directory
+    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def test_weights_in_and_out(released, tmp_path, subprocess_environment):
+    """The tools' commands in turn, then the program that opens the weights."""
+    download, convert, evaluate = (
+        line
+        for line in commands()
+        if line.startswith("python") and "pretrain.py" not in line
+    )
+    run_command(f"{download} --base_url={released}", tmp_path)
+    assert "largest difference" in run_command(convert, tmp_path)
+    report = run_command(evaluate, tmp_path)
+    assert "70 images" in report
+    # Other sizes than the released ones: no number of theirs to stand beside.
+    assert "released code" not in report
+    shutil.copytree(tmp_path / "runs/igpt_s", tmp_path / "imagegpt-small")
+    run_program(blocks("python")[1], tmp_path, subprocess_environment)
+    assert (tmp_path / "runs" / "small" / "palette.npy").is_file()
 
 
 def test_flags_of_the_table_exist():

@@ -1,0 +1,237 @@
+"""The evaluation program: open a model, score a dataset, report."""
+
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+
+import igpt_keras
+from igpt_keras import presets
+
+# The released script evaluates 8 images on each of 8 GPUs and leaves out what
+# does not fill a batch.
+RELEASED_BATCH = 64
+TOKEN_FILES = {"train": "trX", "validation": "vaX", "test": "teX"}
+
+
+def run(settings):
+    """Evaluates and prints; returns the metrics that `--output` is given."""
+    model, tokenizer = open_model(settings["model"])
+    if settings["palette"] is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(settings["palette"])
+    token_ids, source = _token_ids(settings, model, tokenizer)
+    token_ids = token_ids[: settings["images"]]
+    print(
+        f"{settings['model']}: {model.objective}, "
+        f"{model.count_params():,} parameters\n"
+        f"{source}: {len(token_ids):,} images of {model.sequence_length:,} "
+        "tokens",
+        flush=True,
+    )
+    masks = settings["num_masks"] if model.objective == "bert" else 1
+    losses = [
+        score_images(
+            model,
+            token_ids,
+            settings["batch_size"],
+            settings["mask_rate"],
+            (settings["seed"], mask),
+        )
+        for mask in range(masks)
+    ]
+    metrics = {
+        "model": str(settings["model"]),
+        "dataset": source,
+        "objective": model.objective,
+        **summarise(np.stack(losses)),
+    }
+    if model.objective == "bert":
+        for key in ("num_masks", "mask_rate", "seed"):
+            metrics[key] = settings[key]
+    metrics["released_nats_per_token"] = _released(model, source)
+    print(report(metrics))
+    if settings["output"] is not None:
+        path = pathlib.Path(settings["output"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def open_model(path):
+    """An `IGPT` from any of the three formats, and its palette or `None`."""
+    path = pathlib.Path(path)
+    config = path / "config.json"
+    tokenizer = None
+    if not config.is_file():
+        model = igpt_keras.load_openai_checkpoint(path, verbose=1)
+    elif '"imagegpt"' in config.read_text():
+        model = igpt_keras.load_huggingface(path, verbose=1)
+        if (path / "preprocessor_config.json").is_file():
+            tokenizer = igpt_keras.load_huggingface_palette(path)
+    else:
+        model = igpt_keras.IGPT.from_preset(path)
+        if (path / "palette.npy").is_file():
+            tokenizer = igpt_keras.PaletteTokenizer.from_preset(path)
+    return getattr(model, "igpt", model), tokenizer
+
+
+def score_images(model, token_ids, batch_size, mask_rate, seed):
+    """Nats per token of each image, float64 `(M,)`.
+
+    For BERT the mean over an image's hidden tokens, 0 if there are none; image
+    `i` has the mask of `(seed, i)`, whatever the batch size.
+    """
+    targets = model.input
+    if model.objective == "bert":
+        targets, hidden = targets["token_ids"], targets["mask"]
+    nats = ops.sparse_categorical_crossentropy(
+        targets, model.output, from_logits=True
+    )
+    if model.objective == "bert":
+        hidden = ops.cast(hidden, "float32")
+        count = ops.maximum(ops.sum(hidden, axis=1), 1.0)
+        nats = ops.sum(nats * hidden, axis=1) / count
+    else:
+        nats = ops.mean(nats, axis=1)
+    scorer = keras.Model(model.input, nats)
+    batches = _Batches(model, token_ids, batch_size, mask_rate, seed)
+    return scorer.predict(batches).astype("float64")
+
+
+class _Batches(keras.utils.PyDataset):
+    """Token ids in order, with masks for BERT."""
+
+    def __init__(self, model, token_ids, batch_size, mask_rate, seed):
+        super().__init__()
+        self.bert = model.objective == "bert"
+        self.token_ids = token_ids
+        self.batch_size = batch_size
+        self.mask_rate = mask_rate
+        self.seed = seed
+
+    def __len__(self):
+        return math.ceil(len(self.token_ids) / self.batch_size)
+
+    def __getitem__(self, batch):
+        start = batch * self.batch_size
+        token_ids = self.token_ids[start : start + self.batch_size]
+        token_ids = np.asarray(token_ids, "int32")
+        if not self.bert:
+            return (token_ids,)
+        uniform = [
+            np.random.default_rng((*self.seed, start + i)).random(len(row))
+            for i, row in enumerate(token_ids)
+        ]
+        mask = np.stack(uniform) < self.mask_rate
+        return ({"token_ids": token_ids, "mask": mask},)
+
+
+def summarise(losses):
+    """Metrics by both averaging rules from nats `(masks, M)`."""
+    metrics = {"all_images": _units(losses)}
+    whole = losses.shape[1] // RELEASED_BATCH * RELEASED_BATCH
+    # Batches are equally large, so the mean of their means is the mean.
+    metrics["whole_batches"] = _units(losses[:, :whole]) if whole else None
+    return metrics
+
+
+def _units(losses):
+    nats = float(losses.mean())
+    return {
+        "images": losses.shape[1],
+        "nats_per_token": nats,
+        "bits_per_token": nats / math.log(2),
+        # Three colour channels a token. Not comparable with bits per dimension
+        # of RGB images: the palette has thrown most of those bits away.
+        "palette_bits_per_dimension": nats / math.log(2) / 3,
+        "perplexity": math.exp(nats),
+    }
+
+
+def report(metrics):
+    """The metrics as a table, a column an averaging rule."""
+    columns = [metrics["all_images"]]
+    heads = ["all images"]
+    if metrics["whole_batches"] is not None:
+        columns.append(metrics["whole_batches"])
+        heads.append(f"whole batches of {RELEASED_BATCH}")
+    lines = ["", f"{'':28}" + "".join(f"{head:>22}" for head in heads)]
+    for key, text in (
+        ("images", "{:,}"),
+        ("nats_per_token", "{:.4f}"),
+        ("bits_per_token", "{:.4f}"),
+        ("palette_bits_per_dimension", "{:.4f}"),
+        ("perplexity", "{:.3f}"),
+    ):
+        values = "".join(f"{text.format(c[key]):>22}" for c in columns)
+        lines.append(f"{key.replace('_', ' '):28}{values}")
+    if metrics["whole_batches"] is None:
+        lines.append(
+            f"Fewer than {RELEASED_BATCH} images: the released script, which "
+            "takes whole batches only, would evaluate none."
+        )
+    if metrics["objective"] == "bert":
+        lines.append(
+            f"over hidden tokens; {metrics['num_masks']} mask(s) an image, "
+            f"rate {metrics['mask_rate']}, seed {metrics['seed']}"
+        )
+    released = metrics["released_nats_per_token"]
+    if released is not None:
+        lines.append(
+            f"released code, step 1,000,000, whole batches: {released:.4f} "
+            "nats per token"
+        )
+    return "\n".join(lines)
+
+
+def _token_ids(settings, model, tokenizer):
+    """Token ids `(M, N)`, and what they are of."""
+    name, split = settings["dataset"], settings["split"]
+    if name.startswith("npy:"):
+        path = name.removeprefix("npy:")
+        if not path.endswith(".npy"):
+            path = f"{path}_{TOKEN_FILES[split]}.npy"
+        token_ids = igpt_keras.data.load_token_file(
+            path, model.vocabulary_size, model.sequence_length
+        )
+        return token_ids, path
+    if tokenizer is None:
+        raise ValueError(
+            f"{settings['model']} has no palette with it to tokenize images "
+            "with. Pass --palette; OpenAI's is fetched by `python "
+            "tools/download_openai.py --palette`."
+        )
+    if tokenizer.vocabulary_size != model.vocabulary_size:
+        raise ValueError(
+            f"The palette has {tokenizer.vocabulary_size} colours and the "
+            f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
+            "that the model was trained with."
+        )
+    dataset = igpt_keras.data.image_dataset(
+        name,
+        split,
+        math.isqrt(model.sequence_length),
+        batch_size=256,
+        data_dir=settings["data_dir"],
+    )
+    if settings["images"] is not None:
+        dataset = dataset.take(math.ceil(settings["images"] / 256))
+    token_ids = [
+        ops.convert_to_numpy(tokenizer(images))
+        for images, _ in dataset.as_numpy_iterator()
+    ]
+    return np.concatenate(token_ids), f"{name} {split}"
+
+
+def _released(model, source):
+    """The released loss, where this model and this file are what it is of."""
+    if pathlib.Path(source).name != "imagenet_teX.npy":
+        return None
+    for name, nats in presets.RELEASED_NATS_PER_TOKEN.items():
+        size = {**presets.IGPT[name], "objective": "autoregressive"}
+        if all(getattr(model, key) == value for key, value in size.items()):
+            return nats
+    return None

@@ -1,0 +1,201 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+import tiny
+from conftest import ROOT
+
+import igpt_keras
+
+pytest.importorskip("tensorflow")
+import evaluation  # noqa: E402
+
+SETTINGS = {
+    "split": "test",
+    "data_dir": None,
+    "palette": None,
+    "batch_size": 7,
+    "images": None,
+    "num_masks": 1,
+    "mask_rate": 0.15,
+    "seed": 0,
+    "output": None,
+}
+
+
+def evaluate(model, dataset, **changes):
+    return evaluation.run(
+        {**SETTINGS, "model": model, "dataset": dataset, **changes}
+    )
+
+
+def numpy_losses(model, token_ids, mask=None):
+    """Nats per token of each image, from the reference's logits."""
+    logits, _ = reference.forward(tiny.numpy_weights(model), token_ids, mask)
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    logits = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    nats = -np.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0]
+    if mask is None:
+        return nats.mean(axis=1)
+    return (nats * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    token_ids = tiny.token_ids(batch=150)
+    np.save(tmp_path / "mine_teX.npy", token_ids.astype("int64"))
+    return f"npy:{tmp_path / 'mine'}", token_ids
+
+
+@pytest.mark.parametrize("kind", ["keras", "huggingface", "openai"])
+def test_both_averages_of_all_three_formats(kind, tokens, tmp_path):
+    dataset, token_ids = tokens
+    model = tiny.model()
+    path = tmp_path / "model"
+    if kind == "keras":
+        model.save_to_preset(path)
+    elif kind == "huggingface":
+        igpt_keras.save_huggingface(model, path)
+    else:
+        igpt_keras.save_openai_checkpoint(model, path)
+    metrics = evaluate(path, dataset)
+    losses = numpy_losses(model, token_ids)
+    # The released script: batches of 64, the rest left out.
+    means = [losses[i : i + 64].mean() for i in (0, 64)]
+    for key, images, expected in (
+        ("all_images", 150, losses.mean()),
+        ("whole_batches", 128, np.mean(means)),
+    ):
+        found = metrics[key]
+        assert found["images"] == images
+        assert abs(found["nats_per_token"] - expected) < 1e-5
+        bits = found["nats_per_token"] / np.log(2)
+        assert np.isclose(found["bits_per_token"], bits)
+        assert np.isclose(found["palette_bits_per_dimension"], bits / 3)
+        assert np.isclose(found["perplexity"], 2**bits)
+    assert losses.mean() != np.mean(means)
+    assert metrics["released_nats_per_token"] is None
+
+
+def test_bert_masks(tokens, tmp_path, capsys):
+    dataset, token_ids = tokens
+    model = tiny.model("bert")
+    model.save_to_preset(tmp_path / "model")
+    arguments = {"num_masks": 3, "mask_rate": 0.4, "seed": 5}
+    metrics = evaluate(tmp_path / "model", dataset, **arguments)
+    assert "3 mask(s) an image, rate 0.4, seed 5" in capsys.readouterr().out
+    losses = []
+    for number in range(3):
+        draws = [
+            np.random.default_rng((5, number, image)).random(16)
+            for image in range(len(token_ids))
+        ]
+        mask = np.stack(draws) < 0.4
+        losses.append(numpy_losses(model, token_ids, mask))
+    found = metrics["all_images"]["nats_per_token"]
+    assert abs(found - np.mean(losses)) < 1e-5
+    # Not a matter of the batch size, but of the seed.
+    again = evaluate(
+        tmp_path / "model", dataset, **{**arguments, "batch_size": 50}
+    )
+    assert abs(again["all_images"]["nats_per_token"] - found) < 1e-6
+    other = evaluate(tmp_path / "model", dataset, **{**arguments, "seed": 6})
+    assert abs(other["all_images"]["nats_per_token"] - found) > 1e-6
+
+
+def test_oracle_loss(shared, tmp_path):
+    directory = shared / "oracle" / "ar_small"
+    expected = np.load(directory / "expected.npz")
+    np.save(tmp_path / "x.npy", expected["x"])
+    metrics = evaluate(directory, f"npy:{tmp_path / 'x.npy'}")
+    found = metrics["all_images"]["nats_per_token"]
+    assert abs(found - expected["gen_loss"]) < 1e-5
+    assert metrics["whole_batches"] is None
+
+
+def test_images_of_a_dataset(tmp_path):
+    """Digits through the palette that was saved with the model."""
+    palette = np.linspace(-1, 1, 33).reshape(11, 3).astype("float32")
+    tokenizer = igpt_keras.PaletteTokenizer(palette)
+    model = tiny.model(sequence_length=64)
+    model.save_to_preset(tmp_path / "model", tokenizer)
+    metrics = evaluate(tmp_path / "model", "digits", images=20)
+    test = igpt_keras.data.load_examples("digits", "test", 8)
+    token_ids = tiny.array(tokenizer(test.images[:20]))
+    expected = numpy_losses(model, token_ids).mean()
+    assert abs(metrics["all_images"]["nats_per_token"] - expected) < 1e-5
+    igpt_keras.save_huggingface(model, tmp_path / "huggingface", tokenizer)
+    theirs = evaluate(tmp_path / "huggingface", "digits", images=20)
+    assert theirs["all_images"] == metrics["all_images"]
+
+
+def test_released_losses_stand_beside_where_they_apply():
+    released = {}
+    for name in ("igpt_s", "igpt_m", "igpt_l", "igpt_nano"):
+        size = igpt_keras.presets.IGPT[name]
+
+        class Model:
+            objective = "autoregressive"
+
+        for key, value in size.items():
+            setattr(Model, key, value)
+        for file in ("imagenet_teX.npy", "imagenet_vaX.npy", "cifar10_teX.npy"):
+            released[name, file] = evaluation._released(Model, f"there/{file}")
+    assert {k: v for k, v in released.items() if v is not None} == {
+        ("igpt_s", "imagenet_teX.npy"): 2.0895,
+        ("igpt_m", "imagenet_teX.npy"): 2.0614,
+        ("igpt_l", "imagenet_teX.npy"): 2.0466,
+    }
+    unit = {**evaluation._units(np.full((1, 64), 2.0895)), "images": 64}
+    table = evaluation.report(
+        {
+            "objective": "autoregressive",
+            "all_images": unit,
+            "whole_batches": unit,
+            "released_nats_per_token": 2.0895,
+        }
+    )
+    assert "released code, step 1,000,000, whole batches: 2.0895" in table
+    # The other units of the same number, from the released README.
+    for number in ("3.0145", "1.0048", "8.081"):
+        assert number in table
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, ROOT / "recipes" / "evaluate.py", *flags],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_command(tokens, tmp_path):
+    tiny.model().save_to_preset(tmp_path / "model")
+    flags = [f"--model={tmp_path / 'model'}", f"--dataset={tokens[0]}"]
+    result = run(*flags, f"--output={tmp_path / 'deep' / 'metrics.json'}")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "deep" / "metrics.json").read_text())
+    nats = f"{metrics['all_images']['nats_per_token']:.4f}"
+    line = next(x for x in result.stdout.splitlines() if "nats" in x)
+    assert line.split()[-2] == nats
+    assert "palette bits per dimension" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "model, dataset, message",
+    [
+        ("nothing", "digits", "No checkpoint at"),
+        ("model", "digits", "no palette with it"),
+        ("model", "npy:nowhere", "No token file at nowhere_teX.npy"),
+    ],
+)
+def test_bad_input_is_a_sentence(model, dataset, message, tmp_path):
+    tiny.model().save_to_preset(tmp_path / "model")
+    result = run(f"--model={tmp_path / model}", f"--dataset={dataset}")
+    assert result.returncode == 1
+    assert "evaluate.py: " in result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

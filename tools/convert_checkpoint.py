@@ -1,0 +1,175 @@
+"""Converts weights between OpenAI's, Hugging Face's and this package's format.
+
+    python tools/convert_checkpoint.py --from=openai --to=keras \
+        --input=openai/checkpoints/igpt-s/1000000 --output=igpt_s_1000000 \
+        --palette=openai/color-clusters/kmeans_centers.npy
+    python tools/convert_checkpoint.py --from=keras --to=huggingface \
+        --input=runs/demo/preset --output=runs/demo/huggingface
+
+Opens what it wrote again and compares both models on random tokens.
+"""
+
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+
+FORMATS = ("openai", "huggingface", "keras")
+# Weights are copied bit by bit; the rest is rounding of logits of some tens.
+TOLERANCE = 1e-4
+
+
+def define_flags():
+    flags.DEFINE_enum("from", None, FORMATS, "Format of --input.")
+    flags.DEFINE_enum("to", None, FORMATS, "Format of --output.")
+    flags.DEFINE_string(
+        "input",
+        None,
+        "Directory of save_to_preset or of Hugging Face, or an OpenAI "
+        "checkpoint: its prefix, .index file or directory.",
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Directory to write; for openai the checkpoint's prefix.",
+    )
+    flags.DEFINE_string(
+        "palette",
+        None,
+        "Palette as .npy to save along. Defaults to the one in --input.",
+    )
+    flags.mark_flags_as_required(["from", "to", "input", "output"])
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    values = flags.FLAGS.flag_values_dict()
+    try:
+        convert(
+            values["from"],
+            values["to"],
+            values["input"],
+            values["output"],
+            values["palette"],
+        )
+    except (ValueError, ImportError, OSError) as error:
+        sys.exit(f"convert_checkpoint.py: {error}")
+
+
+def convert(source, target, path, output, palette=None):
+    """Converts, checks and reports.
+
+    Returns:
+        The maximum absolute difference of the two models' logits and features.
+    """
+    import igpt_keras
+
+    print(f"Reading {path} ({source}).", flush=True)
+    model, tokenizer = _load(source, path)
+    if palette is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(palette)
+    igpt = getattr(model, "igpt", model)
+    print(f"Writing {output} ({target}).", flush=True)
+    if target == "openai":
+        igpt_keras.save_openai_checkpoint(model, output, verbose=1)
+    elif target == "huggingface":
+        igpt_keras.save_huggingface(model, output, tokenizer, verbose=1)
+    else:
+        model.save_to_preset(output, tokenizer)
+
+    summary = {
+        "objective": igpt.objective,
+        "layers x width, heads": f"{igpt.num_layers} x {igpt.hidden_dim}, "
+        f"{igpt.num_heads}",
+        "tokens per image": igpt.sequence_length,
+        "vocabulary": igpt.vocabulary_size,
+        "classes": getattr(model, "num_classes", "no class head"),
+        "parameters": f"{model.count_params():,}",
+        "palette": _palette_note(target, tokenizer),
+        "size": f"{_bytes(pathlib.Path(output)) / 2**20:,.1f} MiB",
+    }
+    print("Comparing on random tokens.", flush=True)
+    expected = _outputs(model)
+    # One of the two in memory at a time.
+    del model, igpt
+    copy, _ = _load(target, output)
+    difference = max(
+        abs(expected[key] - value).max()
+        for key, value in _outputs(copy).items()
+    )
+    for key, value in summary.items():
+        print(f"{key:24}{value}")
+    print(f"{'largest difference':24}{difference:.3g} (logits and features)")
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"The outputs of {output} differ by {difference:.3g} from those of "
+            f"{path}, at most {TOLERANCE} was expected. Do not use it."
+        )
+    return difference
+
+
+def _load(kind, path):
+    """The model, and the tokenizer that is with it or `None`."""
+    import igpt_keras
+    from igpt_keras.models import preset_directory
+
+    path = pathlib.Path(path)
+    tokenizer = None
+    if kind == "openai":
+        model = igpt_keras.load_openai_checkpoint(path, verbose=1)
+    elif kind == "huggingface":
+        model = igpt_keras.load_huggingface(path, verbose=1)
+        if (path / "preprocessor_config.json").is_file():
+            tokenizer = igpt_keras.load_huggingface_palette(path)
+    else:
+        kind = igpt_keras.IGPT
+        if preset_directory.has_classifier(path):
+            kind = igpt_keras.IGPTClassifier
+        model = kind.from_preset(path)
+        if (path / "palette.npy").is_file():
+            tokenizer = igpt_keras.PaletteTokenizer.from_preset(path)
+    return model, tokenizer
+
+
+def _outputs(model):
+    """Logits and last features by name; equal sizes get equal tokens."""
+    import keras
+    import numpy as np
+
+    igpt = getattr(model, "igpt", model)
+    generator = np.random.default_rng(0)
+    shape = (2, igpt.sequence_length)
+    inputs = generator.integers(0, igpt.vocabulary_size, shape, "int32")
+    if igpt.objective == "bert":
+        inputs = {"token_ids": inputs, "mask": generator.random(shape) < 0.15}
+    outputs = model.output
+    if not isinstance(outputs, dict):
+        outputs = {"token_logits": outputs}
+    # A model that was not trained has a head of zeros, and logits that say
+    # nothing of the rest.
+    outputs = {**outputs, "features": igpt.final_norm.output}
+    return keras.Model(igpt.input, outputs).predict(
+        inputs, batch_size=1, verbose=0
+    )
+
+
+def _palette_note(target, tokenizer):
+    if tokenizer is None:
+        return "none"
+    if target == "openai":
+        return "not saved: OpenAI's format has no place for it"
+    return f"{tokenizer.vocabulary_size} colours"
+
+
+def _bytes(path):
+    files = (
+        path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}.*")
+    )
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
