@@ -42,7 +42,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "jax": ["jax"],
-        "huggingface": ["transformers", "torch"],
+        "huggingface": ["transformers>=5", "torch"],
         "test": TEST,
         "dev": [*TEST, "pre-commit"],
     },

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 
 import keras
@@ -19,10 +20,22 @@ TOKEN_FILES = {"train": "trX", "validation": "vaX", "test": "teX"}
 
 def run(settings):
     """Evaluates and prints; returns the metrics that `--output` is given."""
-    model, tokenizer = open_model(settings["model"])
+    if settings["output"] is not None and os.path.isdir(settings["output"]):
+        raise ValueError(f"--output={settings['output']} is a directory.")
+    model, tokenizer = igpt_keras.open_weights(settings["model"], verbose=1)
+    model = getattr(model, "igpt", model)
+    bert = model.objective == "bert"
+    if settings["num_masks"] > 1 and not bert:
+        raise ValueError(
+            f"--num_masks is for BERT, and {settings['model']} is "
+            "autoregressive: nothing is hidden from it."
+        )
+    if bert and settings["mask_rate"] == 0:
+        raise ValueError("--mask_rate=0 hides no token: no loss is left.")
     if settings["palette"] is not None:
         tokenizer = igpt_keras.PaletteTokenizer(settings["palette"])
     token_ids, source = _token_ids(settings, model, tokenizer)
+    available = len(token_ids)
     token_ids = token_ids[: settings["images"]]
     print(
         f"{settings['model']}: {model.objective}, "
@@ -31,27 +44,28 @@ def run(settings):
         "tokens",
         flush=True,
     )
-    masks = settings["num_masks"] if model.objective == "bert" else 1
-    losses = [
-        score_images(
-            model,
+    scorer = build_scorer(model)
+    losses = []
+    for mask in range(settings["num_masks"]):
+        batches = TokenBatches(
             token_ids,
             settings["batch_size"],
-            settings["mask_rate"],
+            settings["mask_rate"] if bert else None,
             (settings["seed"], mask),
         )
-        for mask in range(masks)
-    ]
+        losses.append(scorer.predict(batches).astype("float64"))
     metrics = {
         "model": str(settings["model"]),
         "dataset": source,
         "objective": model.objective,
         **summarise(np.stack(losses)),
     }
-    if model.objective == "bert":
+    if bert:
         for key in ("num_masks", "mask_rate", "seed"):
             metrics[key] = settings[key]
-    metrics["released_nats_per_token"] = _released(model, source)
+    metrics["released_nats_per_token"] = None
+    if len(token_ids) == available:
+        metrics["released_nats_per_token"] = _released(model, source)
     print(report(metrics))
     if settings["output"] is not None:
         path = pathlib.Path(settings["output"])
@@ -60,53 +74,32 @@ def run(settings):
     return metrics
 
 
-def open_model(path):
-    """An `IGPT` from any of the three formats, and its palette or `None`."""
-    path = pathlib.Path(path)
-    config = path / "config.json"
-    tokenizer = None
-    if not config.is_file():
-        model = igpt_keras.load_openai_checkpoint(path, verbose=1)
-    elif '"imagegpt"' in config.read_text():
-        model = igpt_keras.load_huggingface(path, verbose=1)
-        if (path / "preprocessor_config.json").is_file():
-            tokenizer = igpt_keras.load_huggingface_palette(path)
-    else:
-        model = igpt_keras.IGPT.from_preset(path)
-        if (path / "palette.npy").is_file():
-            tokenizer = igpt_keras.PaletteTokenizer.from_preset(path)
-    return getattr(model, "igpt", model), tokenizer
+def build_scorer(model):
+    """A Keras model from `model`'s inputs to nats per token, float32 `(B,)`.
 
-
-def score_images(model, token_ids, batch_size, mask_rate, seed):
-    """Nats per token of each image, float64 `(M,)`.
-
-    For BERT the mean over an image's hidden tokens, 0 if there are none; image
-    `i` has the mask of `(seed, i)`, whatever the batch size.
+    For BERT the mean over an image's hidden tokens, 0 if there are none.
     """
-    targets = model.input
+    token_ids = model.input
     if model.objective == "bert":
-        targets, hidden = targets["token_ids"], targets["mask"]
+        token_ids, hidden = token_ids["token_ids"], token_ids["mask"]
     nats = ops.sparse_categorical_crossentropy(
-        targets, model.output, from_logits=True
+        token_ids, model.output, from_logits=True
     )
     if model.objective == "bert":
         hidden = ops.cast(hidden, "float32")
         count = ops.maximum(ops.sum(hidden, axis=1), 1.0)
-        nats = ops.sum(nats * hidden, axis=1) / count
-    else:
-        nats = ops.mean(nats, axis=1)
-    scorer = keras.Model(model.input, nats)
-    batches = _Batches(model, token_ids, batch_size, mask_rate, seed)
-    return scorer.predict(batches).astype("float64")
+        return keras.Model(model.input, ops.sum(nats * hidden, axis=1) / count)
+    return keras.Model(model.input, ops.mean(nats, axis=1))
 
 
-class _Batches(keras.utils.PyDataset):
-    """Token ids in order, with masks for BERT."""
+class TokenBatches(keras.utils.PyDataset):
+    """Token ids in order; with a `mask_rate`, and masks for BERT.
 
-    def __init__(self, model, token_ids, batch_size, mask_rate, seed):
+    Image `i` has the mask of `(*seed, i)`, whatever the batch size.
+    """
+
+    def __init__(self, token_ids, batch_size, mask_rate, seed):
         super().__init__()
-        self.bert = model.objective == "bert"
         self.token_ids = token_ids
         self.batch_size = batch_size
         self.mask_rate = mask_rate
@@ -119,7 +112,7 @@ class _Batches(keras.utils.PyDataset):
         start = batch * self.batch_size
         token_ids = self.token_ids[start : start + self.batch_size]
         token_ids = np.asarray(token_ids, "int32")
-        if not self.bert:
+        if self.mask_rate is None:
             return (token_ids,)
         uniform = [
             np.random.default_rng((*self.seed, start + i)).random(len(row))
@@ -147,7 +140,8 @@ def _units(losses):
         # Three colour channels a token. Not comparable with bits per dimension
         # of RGB images: the palette has thrown most of those bits away.
         "palette_bits_per_dimension": nats / math.log(2) / 3,
-        "perplexity": math.exp(nats),
+        # Infinite beyond 709 nats.
+        "perplexity": float(np.exp(np.float64(nats))),
     }
 
 
@@ -176,7 +170,8 @@ def report(metrics):
     if metrics["objective"] == "bert":
         lines.append(
             f"over hidden tokens; {metrics['num_masks']} mask(s) an image, "
-            f"rate {metrics['mask_rate']}, seed {metrics['seed']}"
+            f"rate {metrics['mask_rate']}, seed {metrics['seed']}; an image "
+            "with nothing hidden counts as 0"
         )
     released = metrics["released_nats_per_token"]
     if released is not None:

@@ -9,6 +9,8 @@ import pytest
 import tiny
 from conftest import ROOT
 
+import igpt_keras
+
 SUITES = ["layers", "models", "tokenizers", "probes", "conversion"]
 # Variations that cost a compilation each and say little more about a backend.
 REST = "bfloat16 or xla or limits or ties or refuses or overrides or damaged"
@@ -81,7 +83,7 @@ def test_same_weights_give_the_same_results(subprocess_environment, tmp_path):
     program = (
         "import sys, numpy as np, tiny, igpt_keras\n"
         "x = tiny.token_ids()\n"
-        "model = igpt_keras.IGPT.from_preset(sys.argv[2])\n"
+        "model, _ = igpt_keras.open_weights(sys.argv[2])\n"
         "model.compile()\n"
         "features, _ = igpt_keras.extract_features(\n"
         "    model, [(x, np.zeros(4))])\n"
@@ -89,10 +91,14 @@ def test_same_weights_give_the_same_results(subprocess_environment, tmp_path):
         "    loss=model.evaluate(x, x, verbose=0), features=features,\n"
         "    samples=igpt_keras.sample(model, 4, seed=1))\n"
     )
-    preset = tmp_path / "preset"
-    tiny.model().save_to_preset(preset)
+    tiny.model().save_to_preset(tmp_path / "preset")
+    igpt_keras.save_openai_checkpoint(tiny.model(), tmp_path / "model.ckpt-1")
     results = []
-    for backend in ("tensorflow", "jax"):
+    for backend, preset in (
+        ("tensorflow", tmp_path / "preset"),
+        # TensorFlow reads, JAX computes.
+        ("jax", tmp_path / "model.ckpt-1"),
+    ):
         path = tmp_path / f"{backend}.npz"
         subprocess.run(
             [sys.executable, "-c", program, str(path), str(preset)],

@@ -87,8 +87,11 @@ def test_training_program_runs(tmp_path, subprocess_environment):
 
 
 @pytest.fixture
-def released(tmp_path, shared):
-    """A server with what OpenAI's has, but for a small model."""
+def released(tmp_path):
+    """A server with what OpenAI's has, but for a small model.
+
+    The palette is not there: only OpenAI's own would pass the download.
+    """
     directory = tmp_path / "server"
     size = {
         "vocabulary": 512,
@@ -102,9 +105,6 @@ def released(tmp_path, shared):
         released_checkpoint.variables(size=size),
         shards=32,
     )
-    (directory / "color-clusters").mkdir()
-    palette = shared / "data" / "openai_palette" / "kmeans_centers.npy"
-    shutil.copy(palette, directory / "color-clusters")
     (directory / "datasets").mkdir()
     generator = np.random.default_rng(0)
     for split in ("trX", "trY", "vaX", "vaY", "teX", "teY"):
@@ -128,7 +128,12 @@ def test_weights_in_and_out(released, tmp_path, subprocess_environment):
         for line in commands()
         if line.startswith("python") and "pretrain.py" not in line
     )
+    assert " --palette " in download
+    download = download.replace(" --palette ", " ")
     run_command(f"{download} --base_url={released}", tmp_path)
+    (tmp_path / "openai" / "color-clusters").mkdir()
+    palette = np.random.default_rng(0).uniform(-1, 1, (512, 3))
+    np.save(tmp_path / "openai/color-clusters/kmeans_centers.npy", palette)
     assert "largest difference" in run_command(convert, tmp_path)
     report = run_command(evaluate, tmp_path)
     assert "70 images" in report

@@ -192,6 +192,13 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path):
+    """MD5 as a Content-MD5 header has it."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "md5").digest()
+    return base64.b64encode(digest).decode()
+
+
 def fetch(session, url, path, label, expected_sha256=None):
     """Downloads a file; `path` appears, or is replaced, when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +207,8 @@ def fetch(session, url, path, label, expected_sha256=None):
     expected_md5 = persist(receive, session, url, partial, tag, label)
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
-        md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest())
     for kind, found, expected in (
-        ("MD5", md5.decode(), expected_md5),
+        ("MD5", expected_md5 and md5_of(partial), expected_md5),
         ("SHA-256", expected_sha256 and sha256(partial), expected_sha256),
     ):
         if expected and found != expected:
@@ -225,9 +231,11 @@ def download(names, directory, base_url):
     sizes = {}
     for name, url in urls.items():
         path = directory / name
-        size, _, _ = persist(look_up, session, url)
+        size, _, md5 = persist(look_up, session, url)
         here = path.stat().st_size if path.is_file() else None
         whole = here == size
+        if whole and md5:
+            whole = md5_of(path) == md5
         if whole and name in SHA256:
             whole = sha256(path) == SHA256[name]
         if whole:

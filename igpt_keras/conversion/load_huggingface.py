@@ -9,10 +9,10 @@ from igpt_keras.conversion import huggingface_format
 from igpt_keras.conversion.huggingface_format import INDEX
 from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
-from igpt_keras.conversion.named_tensor import check_sequence_length
 from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.models.preset_directory import check_sequence_length
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
 
@@ -62,18 +62,17 @@ def load_huggingface(
         load_huggingface_palette(directory, sizes["vocabulary_size"])
     with contextlib.ExitStack() as stack:
         files = _open_files(directory, stack)
+        _check_sizes(sizes, files, directory)
         model = IGPT(
             **{**sizes, "sequence_length": sequence_length or positions}
         )
         if "score.weight" in files:
-            num_classes = files["score.weight"].get_slice("score.weight")
-            model = IGPTClassifier(model, num_classes.get_shape()[0])
+            model = IGPTClassifier(model, _shape(files, "score.weight")[0])
         tensors = huggingface_format.named_tensors(model, positions)
         _check_names(tensors, files, directory)
         for tensor in with_progress(tensors, verbose):
             try:
-                array = files[tensor.name].get_tensor(tensor.name)
-                tensor.read(np.asarray(array, "float32"))
+                tensor.read(files[tensor.name].get_tensor(tensor.name))
             except (ValueError, TypeError, SafetensorError) as error:
                 raise ValueError(f"{directory}: {error}") from error
     return model
@@ -96,7 +95,10 @@ def load_huggingface_palette(directory, vocabulary_size=None):
     clusters = huggingface_format.read_json(path).get("clusters")
     if clusters is None:
         raise ValueError(f"{path} has no clusters: no palette is in it.")
-    tokenizer = PaletteTokenizer(np.asarray(clusters, "float32"))
+    try:
+        tokenizer = PaletteTokenizer(np.asarray(clusters, "float32"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no palette: {error}") from error
     if vocabulary_size not in (None, tokenizer.vocabulary_size):
         raise ValueError(
             f"{path} has a palette of {tokenizer.vocabulary_size} colours, and "
@@ -111,7 +113,15 @@ def _open_files(directory, stack):
         names = [WEIGHTS]
     elif (directory / INDEX).is_file():
         index = huggingface_format.read_json(directory / INDEX)
-        names = sorted(set(index.get("weight_map", {}).values()))
+        weight_map = index.get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(name, str) for name in weight_map.values()
+        ):
+            raise ValueError(
+                f"{directory / INDEX} is damaged: no weight_map of file names "
+                "is in it. Copy the directory again."
+            )
+        names = sorted(set(weight_map.values()))
     elif (directory / "pytorch_model.bin").is_file():
         raise ValueError(
             f"{directory} has its weights in pytorch_model.bin, a pickle, "
@@ -137,6 +147,35 @@ def _open_files(directory, stack):
             ) from error
         files.update(dict.fromkeys(file.keys(), file))
     return files
+
+
+def _check_sizes(sizes, files, directory):
+    """That the configuration is of these weights, before they get memory."""
+    width, vocabulary = sizes["hidden_dim"], sizes["vocabulary_size"]
+    expected = {
+        "transformer.wte.weight": (vocabulary + 1, width),
+        "transformer.wpe.weight": (sizes["sequence_length"], width),
+        "lm_head.weight": (vocabulary, width),
+    }
+    if "score.weight" in files and len(_shape(files, "score.weight")) != 2:
+        raise ValueError(f"{directory}: score.weight is no matrix.")
+    for name, shape in expected.items():
+        if name in files and _shape(files, name) != shape:
+            raise ValueError(
+                f"{directory}: {name} has shape {_shape(files, name)}, "
+                f"expected {shape} by {huggingface_format.CONFIG}."
+            )
+    last = f"transformer.h.{sizes['num_layers'] - 1}."
+    if not any(name.startswith(last) for name in files):
+        raise ValueError(
+            f"{directory} has no tensors {last}*, and "
+            f"{huggingface_format.CONFIG} says that there are "
+            f"{sizes['num_layers']} layers."
+        )
+
+
+def _shape(files, name):
+    return tuple(files[name].get_slice(name).get_shape())
 
 
 def _check_names(tensors, files, directory):

@@ -1,15 +1,20 @@
+import glob
 import pathlib
 import re
 
 from absl import logging
 
-from igpt_keras.conversion.named_tensor import check_sequence_length
 from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.conversion.openai_format import first_line
 from igpt_keras.conversion.openai_format import import_tensorflow
 from igpt_keras.conversion.openai_format import named_tensors
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.models.preset_directory import check_sequence_length
+
+_LAYER = re.compile(
+    r"model/h(\d+)/(ln_[12]/g|attn/[qkvc]_proj|mlp/(c_fc|c_proj)/w)"
+)
 
 
 def load_openai_checkpoint(
@@ -19,7 +24,8 @@ def load_openai_checkpoint(
 
     Sizes, the number of heads and the objective (autoregressive if there is a
     start token) come from the checkpoint's own names and shapes. Variables are
-    read one at a time, so memory stays near the size of the weights.
+    read one at a time: on the TensorFlow backend memory stays below 1.3 times
+    the weights; JAX takes about twice their size for a moment.
     Optimizer slots and other variables that are not the network's are ignored,
     and a log line says how many. Either everything fits, or nothing is loaded.
 
@@ -30,7 +36,7 @@ def load_openai_checkpoint(
         path: the checkpoint's prefix (`.../model.ckpt-1000000`), its `.index`
             file, or the directory it is in. A directory with more than one
             checkpoint must have TensorFlow's `checkpoint` file, which names
-            the one to take.
+            the one to take; where there is that file, what it names must be.
         sequence_length: int. Tokens per image of the model that is wanted.
             Defaults to the checkpoint's.
         interpolate_positions: bool. Whether to resize the position table to
@@ -69,6 +75,7 @@ def load_openai_checkpoint(
             "copy it again."
         ) from error
 
+    _check_shards(prefix)
     sizes = _infer_sizes(shapes, prefix)
     check_sequence_length(
         sizes["sequence_length"], sequence_length, interpolate_positions, prefix
@@ -108,7 +115,7 @@ def _infer_sizes(shapes, prefix):
             f"model/h0/attn/q_proj in {prefix} has shape {tuple(query)}: heads "
             f"times head width is not the {hidden_dim} of model/ln_f/g."
         )
-    layers = [re.match(r"model/h(\d+)/", name) for name in shapes]
+    layers = [_LAYER.fullmatch(name) for name in shapes]
     num_layers = 1 + max((int(m[1]) for m in layers if m), default=0)
     return {
         "vocabulary_size": _shape(shapes, "model/wte", 2, prefix)[0],
@@ -146,10 +153,10 @@ def _check(tensors, shapes, types, prefix):
         )
     for name, shape in expected.items():
         # Older GPT-2 code stored matrices with leading unit dimensions.
-        if _squeeze(shapes[name]) != _squeeze(shape):
+        found = tuple(shapes[name])
+        if found[-len(shape) :] != shape or set(found[: -len(shape)]) - {1}:
             raise ValueError(
-                f"{name} in {prefix} has shape {tuple(shapes[name])}, expected "
-                f"{shape}."
+                f"{name} in {prefix} has shape {found}, expected {shape}."
             )
         if not types[name].is_floating:
             raise ValueError(
@@ -180,14 +187,26 @@ def _find_prefix(tf, path):
 
 def _in_directory(tf, directory):
     found = sorted(p.with_suffix("") for p in directory.glob("*.index"))
-    state = tf.train.get_checkpoint_state(str(directory))
-    if state is not None:
-        # The path in it may be of the machine that it was written on.
-        named = directory / pathlib.Path(state.model_checkpoint_path).name
-        if named in found:
-            return named
     if not found:
         raise ValueError(f"{directory} holds no checkpoint: no .index file.")
+    if (directory / "checkpoint").is_file():
+        try:
+            state = tf.train.get_checkpoint_state(str(directory))
+        except UnicodeDecodeError:
+            state = None
+        if state is None:
+            raise ValueError(
+                f"{directory / 'checkpoint'} is damaged. Pass the path of "
+                f"{_some([p.name for p in found])} itself."
+            )
+        # The path in it may be of the machine that it was written on.
+        named = directory / pathlib.Path(state.model_checkpoint_path).name
+        if named not in found:
+            raise ValueError(
+                f"{directory / 'checkpoint'} names {named.name}, which is not "
+                f"there. Pass the path of {_some([p.name for p in found])}."
+            )
+        return named
     if len(found) > 1:
         raise ValueError(
             f"{directory} holds {len(found)} checkpoints and nothing says "
@@ -196,8 +215,22 @@ def _in_directory(tf, directory):
     return found[0]
 
 
-def _squeeze(shape):
-    return tuple(size for size in shape if size != 1)
+def _check_shards(prefix):
+    """That of `N` data files none is missing."""
+    prefix = pathlib.Path(prefix)
+    stem = f"{prefix.name}.data-"
+    found = {p.name for p in prefix.parent.glob(f"{glob.escape(stem)}*")}
+    counts = {name[-5:] for name in found if re.search(r"-of-\d{5}$", name)}
+    if len(counts) != 1:
+        # None at all, or those of several writes: the reader knows which.
+        return
+    (count,) = counts
+    missing = {f"{stem}{i:05d}-of-{count}" for i in range(int(count))} - found
+    if missing:
+        raise ValueError(
+            f"{prefix.parent} lacks {_some(missing)} of {int(count)} data "
+            "files. Download or copy it again."
+        )
 
 
 def _some(names, most=5):

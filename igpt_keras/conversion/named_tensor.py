@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
 
 @dataclasses.dataclass(frozen=True)
 class NamedTensor:
@@ -12,9 +14,10 @@ class NamedTensor:
     Attributes:
         name: str. Its name in the checkpoint.
         shape: tuple of int. Its shape there.
-        parts: tuple of `(variable, view)`. `view(array)` is the NumPy view of
-            the checkpoint's array that holds the variable, elements in the
-            variable's order. Without parts the tensor must be all zeros.
+        parts: tuple of `(variable, view)`. `view(array)` is the part of the
+            checkpoint's array that holds the variable, elements in the
+            variable's order; to `write`, it must be a NumPy view. Without
+            parts the tensor must be all zeros.
     """
 
     name: str
@@ -25,13 +28,16 @@ class NamedTensor:
         """Assigns the variables from the checkpoint's array.
 
         Raises:
-            ValueError: if the array has another shape, is not finite, or
-                should be zeros and is not.
+            ValueError: if the array has another shape, is not floating or
+                not finite, or should be zeros and is not.
         """
         if array.shape != self.shape:
             raise ValueError(
                 f"{self.name} has shape {array.shape}, expected {self.shape}."
             )
+        if array.dtype.name not in _FLOATS:
+            raise ValueError(f"{self.name} is {array.dtype}, expected float32.")
+        array = array.astype("float32", copy=False)
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{self.name} is not finite: it holds NaN or infinity. Take a "
@@ -60,14 +66,3 @@ def with_progress(tensors, verbose):
     for tensor in tensors:
         yield tensor
         bar.add(1)
-
-
-def check_sequence_length(found, wanted, interpolate, source):
-    """Raises a `ValueError` unless positions fit or may be interpolated."""
-    if wanted is not None and wanted != found and not interpolate:
-        raise ValueError(
-            f"{source} has {found} positions and sequence_length={wanted} was "
-            "asked for. Its position table fits one image size; pass "
-            "interpolate_positions=True to resize it as a two-dimensional "
-            "grid, and train on."
-        )

@@ -7,8 +7,8 @@ from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
 from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.models.atomic_directory import atomic_directory
-from igpt_keras.models.preset_directory import check_finite
-from igpt_keras.models.preset_directory import write_safetensors
+from igpt_keras.models.weight_file import check_finite
+from igpt_keras.models.weight_file import write_safetensors
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
 
@@ -23,7 +23,8 @@ def save_huggingface(model, directory, palette=None, verbose=0):
 
     Args:
         model: an autoregressive `IGPT` or `IGPTClassifier`.
-        directory: path to create, or to replace if it is a Hugging Face model.
+        directory: path to create, or to replace if it holds what this function
+            writes and nothing else.
         palette: the palette as `PaletteTokenizer` takes it, or a
             `PaletteTokenizer`. Written to `preprocessor_config.json`, so that
             `ImageGPTImageProcessor` makes the same tokens of images at the
@@ -50,7 +51,7 @@ def save_huggingface(model, directory, palette=None, verbose=0):
                 f"palette has {palette.vocabulary_size} colours and the model "
                 f"a vocabulary of {igpt.vocabulary_size}."
             )
-    if directory.exists() and not _is_image_gpt(directory):
+    if (directory / CONFIG).is_file() and not _is_image_gpt(directory):
         raise ValueError(
             f"{directory} exists and is no Hugging Face Image GPT. Refusing to "
             "replace it; choose another directory."
@@ -58,7 +59,8 @@ def save_huggingface(model, directory, palette=None, verbose=0):
     check_finite(model)
     tensors = huggingface_format.named_tensors(model, igpt.sequence_length)
     arrays = {t.name: t.write() for t in with_progress(tensors, verbose)}
-    with atomic_directory(directory) as staged:
+    files = (CONFIG, PROCESSOR, WEIGHTS)
+    with atomic_directory(directory, files) as staged:
         write_safetensors(arrays, staged / WEIGHTS)
         _write_json(staged / CONFIG, huggingface_format.build_config(model))
         if palette is not None:
@@ -79,11 +81,8 @@ def _processor(igpt, palette):
 
 
 def _is_image_gpt(directory):
-    path = directory / CONFIG
-    return (
-        path.is_file()
-        and huggingface_format.read_json(path).get("model_type") == "imagegpt"
-    )
+    config = huggingface_format.read_json(directory / CONFIG)
+    return config.get("model_type") == "imagegpt"
 
 
 def _write_json(path, content):

@@ -6,7 +6,7 @@ from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.conversion.openai_format import first_line
 from igpt_keras.conversion.openai_format import import_tensorflow
 from igpt_keras.conversion.openai_format import named_tensors
-from igpt_keras.models.preset_directory import check_finite
+from igpt_keras.models.weight_file import check_finite
 
 
 def save_openai_checkpoint(model, path, verbose=0):
@@ -19,11 +19,16 @@ def save_openai_checkpoint(model, path, verbose=0):
         verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
 
     Raises:
-        ValueError: if there is such a checkpoint already, or the weights are
-            not finite.
+        ValueError: if `path` is a directory, there is such a checkpoint
+            already, or the weights are not finite.
         ImportError: if TensorFlow is not installed; its writer is used.
     """
     tf = import_tensorflow("Writing")
+    if str(path).endswith((os.sep, ".index")) or pathlib.Path(path).is_dir():
+        raise ValueError(
+            f"{path} is no checkpoint's prefix. Pass a path whose last part "
+            'begins the names of the files, such as "igpt/model.ckpt-1000".'
+        )
     path = pathlib.Path(path)
     index = path.with_name(path.name + ".index")
     if index.exists():

@@ -1,6 +1,18 @@
 import pathlib
+import tokenize
+import zipfile
 
 import numpy as np
+
+# What `np.load` raises for files that are no array, or claim to be a huge one.
+_NOT_AN_ARRAY = (
+    ValueError,
+    OSError,
+    EOFError,
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
 
 
 def load_token_file(path, vocabulary_size=512, sequence_length=1024):
@@ -26,7 +38,7 @@ def load_token_file(path, vocabulary_size=512, sequence_length=1024):
         raise ValueError(f"No token file at {path}.")
     try:
         token_ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except _NOT_AN_ARRAY as error:
         raise ValueError(
             f"{path} is no token file: {error}. Expected a .npy array of "
             "integers; Python objects are never unpickled."

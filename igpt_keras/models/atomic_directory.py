@@ -1,4 +1,5 @@
 import contextlib
+import ctypes
 import os
 import pathlib
 import shutil
@@ -6,44 +7,69 @@ import tempfile
 
 
 @contextlib.contextmanager
-def atomic_directory(directory):
-    """Fills a directory under another name, and renames it when it is whole.
+def atomic_directory(directory, owned):
+    """Fills a directory under another name, and swaps it in when it is whole.
 
-    After an error in the `with` block, a full disk for example, `directory` is
-    what it was before.
+    Whatever stops the `with` block, a full disk for example, `directory` is
+    what it was before. On Linux the swap itself is one system call.
 
     Args:
         directory: path to create, or to replace.
+        owned: names of the files that may be replaced.
 
     Yields:
         `pathlib.Path` of an empty directory beside it, to write into.
+
+    Raises:
+        ValueError: if `directory` holds anything that is not `owned`.
     """
-    directory = pathlib.Path(directory)
+    # A symbolic link stays one.
+    directory = pathlib.Path(directory).resolve()
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file. Choose another directory.")
+    if directory.is_dir():
+        others = sorted({p.name for p in directory.iterdir()} - set(owned))
+        if others:
+            raise ValueError(
+                f"{directory} holds other files ({', '.join(others[:5])}), "
+                "which would be lost. Choose another directory."
+            )
     directory.parent.mkdir(parents=True, exist_ok=True)
     staged = pathlib.Path(
         tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent)
     )
     try:
         yield staged
-        staged.chmod(0o755)
-        _replace(staged, directory)
+        mask = os.umask(0)
+        os.umask(mask)
+        for file in staged.iterdir():
+            # Some libraries let the owner alone read what they write.
+            file.chmod(0o666 & ~mask)
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())
+        staged.chmod(0o777 & ~mask)
+        if directory.exists():
+            _exchange(staged, directory)
+        else:
+            os.replace(staged, directory)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _replace(staged, directory):
-    if not directory.exists():
-        os.replace(staged, directory)
-        return
-    # A directory that is not empty cannot be replaced in one call.
-    aside = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent)
-    )
-    os.replace(directory, aside / "old")
+def _exchange(staged, directory):
+    """Swaps two directories."""
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    paths = os.fsencode(staged), os.fsencode(directory)
+    with contextlib.suppress(AttributeError):  # Not on Linux.
+        renameat2 = ctypes.CDLL(None).renameat2
+        if renameat2(at_cwd, paths[0], at_cwd, paths[1], exchange) == 0:
+            return
+    # Other systems, and file systems without it: two renames.
+    old = staged.with_name(f"{staged.name}-old")
+    os.replace(directory, old)
     try:
         os.replace(staged, directory)
-    except OSError:
-        os.replace(aside / "old", directory)
+    except BaseException:
+        os.replace(old, directory)
         raise
-    finally:
-        shutil.rmtree(aside)
+    shutil.rmtree(old)

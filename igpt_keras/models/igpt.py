@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 from keras import initializers
@@ -327,8 +329,13 @@ class IGPT(keras.Model):
             ValueError: if `preset` is neither, or a directory is damaged, was
                 made by a newer version or does not fit `sequence_length`.
         """
-        if str(preset) in presets.IGPT:
-            return cls(**{**presets.IGPT[str(preset)], **overrides})
+        if isinstance(preset, str) and preset in presets.IGPT:
+            if preset_directory.is_preset(pathlib.Path(preset)):
+                raise ValueError(
+                    f"{preset!r} is a named size, and a preset directory here. "
+                    f"Pass './{preset}' for the directory."
+                )
+            return cls(**{**presets.IGPT[preset], **overrides})
         return preset_directory.load(
             cls, preset, interpolate_positions, overrides
         )
@@ -342,9 +349,9 @@ class IGPT(keras.Model):
                 all a user passes on; reopen it with its own `from_preset`.
 
         Raises:
-            ValueError: if `directory` exists and is not a preset, the weights
-                are not finite, or the tokenizer's vocabulary is not the
-                model's.
+            ValueError: if `directory` exists and is not a preset or holds
+                other files too, the weights are not finite, or the
+                tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
 

@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 from keras import initializers
 from keras import layers
@@ -168,6 +170,8 @@ class IGPTClassifier(keras.Model):
         Raises:
             ValueError: if there is no class head, or as `IGPT.from_preset`.
         """
+        # A path, so that no named size is meant, which has no class head.
+        directory = pathlib.Path(directory)
         model = IGPT.from_preset(directory, **overrides)
         return preset_directory.load_classifier(cls, model, directory)
 

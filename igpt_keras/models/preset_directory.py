@@ -4,21 +4,22 @@ import hashlib
 import json
 import pathlib
 
-import numpy as np
 from keras import ops
-from safetensors import SafetensorError
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from igpt_keras import presets
 from igpt_keras.models.atomic_directory import atomic_directory
 from igpt_keras.models.resize_positions import resize_positions
+from igpt_keras.models.weight_file import check_finite
+from igpt_keras.models.weight_file import write_safetensors
 from igpt_keras.version import __version__
 
 FORMAT = 2
 CONFIG = "config.json"
 # Not Keras' HDF5, which takes the process down with it when the disk is full.
 WEIGHTS = "model.safetensors"
+_FILES = (CONFIG, WEIGHTS, "palette.npy")
+_POSITIONS = "embedding/position_embedding"
 _ARCHITECTURE = (
     "vocabulary_size",
     "sequence_length",
@@ -32,25 +33,28 @@ _ARCHITECTURE = (
 def save(model, directory, tokenizer=None, classifier=None):
     """Writes an `IGPT`, and the head of the `IGPTClassifier` around it."""
     directory = pathlib.Path(directory)
-    if directory.exists() and not _is_preset(directory):
+    if (directory / CONFIG).is_file() and not is_preset(directory):
         raise ValueError(
             f"{directory} exists and is not a preset. Refusing to replace it; "
             "choose another directory."
         )
-    if tokenizer is not None and (
-        tokenizer.vocabulary_size != model.vocabulary_size
-    ):
-        raise ValueError(
-            f"The tokenizer has {tokenizer.vocabulary_size} tokens and the "
-            f"model {model.vocabulary_size}. Save the tokenizer that the model "
-            "was trained with."
-        )
-    whole = classifier or model
-    check_finite(whole)
+    if tokenizer is not None:
+        size = getattr(tokenizer, "vocabulary_size", None)
+        if size != model.vocabulary_size:
+            raise ValueError(
+                f"The model has {model.vocabulary_size} tokens and tokenizer, "
+                f"a {type(tokenizer).__name__}, has {size}. Save the tokenizer "
+                "that the model was trained with, a `PaletteTokenizer` for "
+                "example."
+            )
+    check_finite(classifier or model)
     config = model.get_config()
-    with atomic_directory(directory) as staged:
+    named = _named_variables(model)
+    if classifier is not None:
+        named["class_head/kernel"] = classifier.class_head.kernel
+    with atomic_directory(directory, _FILES) as staged:
         write_safetensors(
-            {v.path: ops.convert_to_numpy(v) for v in whole.variables},
+            {name: ops.convert_to_numpy(v) for name, v in named.items()},
             staged / WEIGHTS,
         )
         manifest = {
@@ -72,21 +76,12 @@ def save(model, directory, tokenizer=None, classifier=None):
 def load(cls, directory, interpolate_positions, overrides):
     """An `IGPT` of class `cls`, with the weights of a preset directory."""
     path = pathlib.Path(directory)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     config = manifest["model"]
-    if set(config) != set(_ARCHITECTURE):
-        raise ValueError(
-            f"{path / CONFIG} is damaged: `model` has the keys "
-            f"{sorted(config)}, expected {sorted(_ARCHITECTURE)}."
-        )
     length = overrides.pop("sequence_length", config["sequence_length"])
-    if length != config["sequence_length"] and not interpolate_positions:
-        raise ValueError(
-            f"The weights in {path} are for sequence_length="
-            f"{config['sequence_length']}, not {length}. Leave it out, or pass "
-            "interpolate_positions=True to resize the position table as a "
-            "two-dimensional grid, and train on."
-        )
+    check_sequence_length(
+        config["sequence_length"], length, interpolate_positions, path
+    )
     fixed = set(overrides) & set(_ARCHITECTURE)
     if fixed:
         raise ValueError(
@@ -94,76 +89,50 @@ def load(cls, directory, interpolate_positions, overrides):
             "one architecture. Leave them out, or start from a named preset."
         )
     _check_sha256(path, manifest["sha256"])
+    _check_sizes(path, config)
     model = cls(**{**config, "sequence_length": length}, **overrides)
-    others = ["class_head/kernel"] if "classifier" in manifest else []
-    _read_weights(model.variables, path, others)
+    others = {"class_head/kernel"} if "classifier" in manifest else set()
+    _read_weights(_named_variables(model), path, others)
     return model
 
 
 def load_classifier(cls, model, directory):
     """An `IGPTClassifier` of class `cls` around `model`, with its head."""
     path = pathlib.Path(directory)
-    settings = _read_manifest(path).get("classifier")
+    settings = read_manifest(path).get("classifier")
     if settings is None:
         raise ValueError(
             f"{path} holds no class head: it was saved from an IGPT. Use "
             "`IGPTClassifier(IGPT.from_preset(directory), num_classes)`."
         )
     classifier = cls(model, **settings)
-    _read_weights(classifier.variables, path)
+    head = {"class_head/kernel": classifier.class_head.kernel}
+    _read_weights(head, path, others=set(_named_variables(model)))
     return classifier
 
 
-def write_safetensors(arrays, path):
-    """Writes float32 arrays by name; an `OSError` if they do not fit."""
-    try:
-        save_file(
-            {
-                name: np.ascontiguousarray(array, "float32")
-                for name, array in arrays.items()
-            },
-            path,
-            # transformers refuses files that do not name their framework.
-            metadata={"format": "pt"},
+def check_sequence_length(found, wanted, interpolate, source):
+    """Raises a `ValueError` unless positions fit or may be interpolated."""
+    if wanted is not None and wanted != found and not interpolate:
+        raise ValueError(
+            f"{source} has {found} positions and sequence_length={wanted} was "
+            "asked for. Its position table fits one image size; pass "
+            "interpolate_positions=True to resize it as a two-dimensional "
+            "grid, and train on."
         )
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}.") from error
-    # safetensors lets the owner alone read it.
-    path.chmod(0o644)
 
 
-def has_classifier(directory):
-    """Whether a preset directory was saved from an `IGPTClassifier`."""
-    return "classifier" in _read_manifest(pathlib.Path(directory))
+def is_preset(path):
+    """Whether a directory has the configuration of a preset."""
+    try:
+        manifest = json.loads((path / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and "igpt_keras" in manifest
 
 
-def _read_weights(variables, path, others=()):
-    """Assigns variables; `others` may be in the file besides."""
-    with safe_open(path / WEIGHTS, framework="numpy") as file:
-        expected = {variable.path for variable in variables}
-        if set(file.keys()) - set(others) != expected:
-            raise ValueError(
-                f"{path / WEIGHTS} does not hold the weights of the model that "
-                f"{CONFIG} describes. Copy the preset again."
-            )
-        for variable in variables:
-            array = file.get_tensor(variable.path)
-            if variable.path == "embedding/position_embedding":
-                array = resize_positions(array, variable.shape[0])
-            variable.assign(array)
-
-
-def check_finite(model):
-    """Raises a `ValueError` if a weight of `model` is NaN or infinite."""
-    for variable in model.variables:
-        if not np.isfinite(ops.convert_to_numpy(variable)).all():
-            raise ValueError(
-                f"Weight {variable.path} is not finite. A model that diverged "
-                "is not saved; go back to an earlier checkpoint."
-            )
-
-
-def _read_manifest(path):
+def read_manifest(path):
+    """The checked content of a preset's `config.json`."""
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"Unknown preset {str(path)!r}: it is none of "
@@ -172,18 +141,16 @@ def _read_manifest(path):
         )
     try:
         manifest = json.loads((path / CONFIG).read_text())
-        if not isinstance(manifest, dict):
-            raise TypeError("it is no JSON object")
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path / CONFIG} is damaged ({error}). Save the preset again."
         ) from error
-    if manifest.get("model_type") == "imagegpt":
+    if isinstance(manifest, dict) and manifest.get("model_type") == "imagegpt":
         raise ValueError(
             f"{path} is a Hugging Face directory; open it with "
             "`igpt_keras.load_huggingface`."
         )
-    if "igpt_keras" not in manifest:
+    if not isinstance(manifest, dict) or "igpt_keras" not in manifest:
         raise ValueError(
             f"{path / CONFIG} was not written by `save_to_preset`: it is not a "
             "preset of igpt_keras."
@@ -194,23 +161,60 @@ def _read_manifest(path):
             f"igpt_keras {__version__}, which reads format {FORMAT}. Install "
             f"the version that wrote it ({manifest['igpt_keras']})."
         )
-    for key, kind in (("model", dict), ("sha256", str)):
-        if not isinstance(manifest.get(key), kind):
+    wanted = {"model": set(_ARCHITECTURE)}
+    if "classifier" in manifest:
+        wanted["classifier"] = {"num_classes", "generative_weight"}
+    for key, names in wanted.items():
+        found = manifest.get(key)
+        if not isinstance(found, dict) or set(found) != names:
             raise ValueError(
-                f"{path / CONFIG} is damaged: it has no {key}. Save the "
-                "preset again."
+                f"{path / CONFIG} is damaged: `{key}` is {found!r}, expected "
+                f"the keys {sorted(names)}."
             )
     return manifest
 
 
-def _is_preset(path):
-    if not (path / CONFIG).is_file():
-        return False
-    try:
-        return "igpt_keras" in json.loads((path / CONFIG).read_text())
-    except ValueError:
-        # A damaged preset of ours may be replaced, nothing else.
-        return (path / WEIGHTS).is_file()
+def _named_variables(model):
+    """Variables by path, without the name scope the model was built in."""
+    scope = model.embedding.position_embedding.path.removesuffix(_POSITIONS)
+    return {v.path.removeprefix(scope): v for v in model.variables}
+
+
+def _check_sizes(path, config):
+    """That the configuration is of these weights, before they get memory."""
+    expected = {
+        "embedding/token_embedding": ("vocabulary_size", "hidden_dim"),
+        _POSITIONS: ("sequence_length", "hidden_dim"),
+        f"block_{config['num_layers'] - 1}/mlp_norm/scale": ("hidden_dim",),
+    }
+    with safe_open(path / WEIGHTS, framework="numpy") as file:
+        for name, sizes in expected.items():
+            if name not in file.keys():
+                raise _misfit(path)
+            shape = list(file.get_slice(name).get_shape())
+            if shape != [config[size] for size in sizes]:
+                raise _misfit(path)
+
+
+def _read_weights(named, path, others):
+    """Assigns variables by name; `others` are in the file besides."""
+    with safe_open(path / WEIGHTS, framework="numpy") as file:
+        if set(file.keys()) - others != set(named):
+            raise _misfit(path)
+        for name, variable in named.items():
+            array = file.get_tensor(name)
+            if name == _POSITIONS:
+                array = resize_positions(array, variable.shape[0])
+            if array.shape != tuple(variable.shape):
+                raise _misfit(path)
+            variable.assign(array)
+
+
+def _misfit(path):
+    return ValueError(
+        f"{path / WEIGHTS} does not hold the weights of the model that "
+        f"{CONFIG} describes. Copy the preset again."
+    )
 
 
 def _check_sha256(path, expected):
@@ -222,7 +226,7 @@ def _check_sha256(path, expected):
     if found != expected:
         raise ValueError(
             f"{path / WEIGHTS} is damaged: its sha256 is {found[:12]}..., and "
-            f"{CONFIG} says {expected[:12]}.... Copy the preset again."
+            f"{CONFIG} says {str(expected)[:12]}.... Copy the preset again."
         )
 
 

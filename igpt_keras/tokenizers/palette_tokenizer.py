@@ -1,6 +1,8 @@
 import math
 import os
 import pathlib
+import tokenize
+import zipfile
 
 import keras
 import numpy as np
@@ -10,6 +12,15 @@ from sklearn.cluster import KMeans
 # Pixels compared with the palette at a time: 16 MB of distances for V = 512.
 _CHUNK = 8192
 _FILE = "palette.npy"
+# What `np.load` raises for files that are no array, or claim to be a huge one.
+_NOT_AN_ARRAY = (
+    ValueError,
+    OSError,
+    EOFError,
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -212,7 +223,7 @@ def _read_palette(path):
     try:
         # Mapped, so that a header that lies about its size allocates nothing.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
+    except _NOT_AN_ARRAY as error:
         raise ValueError(
             f"{os.fspath(path)!r} is no palette: {error}. Expected a .npy "
             "file of floats, shape (V, 3)."

@@ -118,6 +118,14 @@ BIAS = "transformer.h.1.attn.c_attn.bias"
             lambda t: t["transformer.ln_f.weight"].__setitem__(0, np.nan),
             "ln_f.weight is not finite",
         ),
+        (
+            lambda t: t.update({"lm_head.weight": np.ones((11, 15), "i4")}),
+            "lm_head.weight is int32",
+        ),
+        (
+            lambda t: t.update({"score.weight": np.ones(15, "f4")}),
+            "score.weight is no matrix",
+        ),
     ],
 )
 def test_refuses_tensors(change, message, directory):
@@ -135,7 +143,9 @@ def test_refuses_tensors(change, message, directory):
         ({"vocab_size": 513}, r"wte.weight has shape .* expected \(513, 15\)"),
         ({"model_type": "gpt2"}, "'gpt2', expected 'imagegpt'"),
         ({"n_layer": "3"}, "n_layer must be a positive int"),
-        ({"n_layer": 2}, "11? are not known|are not known"),
+        ({"n_layer": 2}, r"10 are not known \(transformer.h.2"),
+        ({"n_layer": 4}, r"no tensors transformer.h.3.\*, .* 4 layers"),
+        ({"n_positions": 10**9}, r"expected \(1000000000, 15\)"),
         ({"n_head": 4}, "does not divide"),
     ],
 )
@@ -143,6 +153,22 @@ def test_refuses_configurations(changes, message, directory):
     (directory / "preprocessor_config.json").unlink()
     configure(directory, **changes)
     with pytest.raises(ValueError, match=message):
+        igpt_keras.load_huggingface(directory)
+
+
+@pytest.mark.parametrize("clusters", [{}, "abc", [[0, 1], [2]], None])
+def test_refuses_what_is_no_palette(clusters, directory):
+    configure(directory, "preprocessor_config.json", clusters=clusters)
+    with pytest.raises(ValueError, match="preprocessor_config.json has no"):
+        igpt_keras.load_huggingface(directory)
+
+
+@pytest.mark.parametrize("weight_map", [None, ["a"], {"a": 1}])
+def test_refuses_a_damaged_index(weight_map, directory):
+    (directory / "model.safetensors").unlink()
+    index = directory / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match="index.json is damaged"):
         igpt_keras.load_huggingface(directory)
 
 

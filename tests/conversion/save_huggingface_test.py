@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def prefixed(token_ids):
 def theirs(task, directory, token_ids):
     """Their model of a directory, and its logits."""
     torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", minversion="5")
     model_class = getattr(transformers, f"ImageGPTFor{task}")
     model = model_class.from_pretrained(directory).eval()
     with torch.no_grad():
@@ -55,7 +56,7 @@ def test_transformers_computes_the_same_class_logits(tmp_path):
 
 def test_their_processor_makes_the_same_tokens(tmp_path):
     pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", minversion="5")
     igpt_keras.save_huggingface(tiny.model(), tmp_path / "saved", PALETTE)
     processor = transformers.ImageGPTImageProcessorPil.from_pretrained(
         tmp_path / "saved"
@@ -83,6 +84,22 @@ def test_classifier_round_trip(tmp_path):
     }
 
 
+def test_configurations_say_what_theirs_say(tmp_path):
+    """Every key that both have, but for dropout: Image GPT has none."""
+    fixture = pathlib.Path(__file__).parent / "huggingface_tiny"
+    model = igpt_keras.load_huggingface(fixture)
+    tokenizer = igpt_keras.load_huggingface_palette(fixture)
+    igpt_keras.save_huggingface(model, tmp_path / "saved", tokenizer)
+    for name, least in (("config.json", 12), ("preprocessor_config.json", 5)):
+        ours = json.loads((tmp_path / "saved" / name).read_text())
+        theirs = json.loads((fixture / name).read_text())
+        both = [k for k in ours if k in theirs and not k.endswith("pdrop")]
+        assert len(both) >= least
+        for key in both:
+            assert ours[key] == theirs[key], key
+        assert set(ours) <= set(theirs)
+
+
 def test_no_dropout_and_no_biases(tmp_path):
     """Their defaults have both; Image GPT has neither."""
     from safetensors.numpy import load_file
@@ -106,8 +123,11 @@ def test_refuses(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     model.save_to_preset(tmp_path / "preset")
-    for name in ("thesis", "preset"):
-        with pytest.raises(ValueError, match="is no Hugging Face Image GPT"):
+    for name, message in (
+        ("thesis", r"other files \(chapter.txt\), which would be lost"),
+        ("preset", "is no Hugging Face Image GPT"),
+    ):
+        with pytest.raises(ValueError, match=message):
             igpt_keras.save_huggingface(model, tmp_path / name)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
     model.head.kernel.assign(np.full((15, 11), np.nan))

@@ -35,6 +35,9 @@ def test_refuses(tmp_path):
     np.testing.assert_array_equal(
         array(copy.head.kernel), array(model.head.kernel)
     )
+    for path in (tmp_path, f"{tmp_path}/new/", tmp_path / "x.index"):
+        with pytest.raises(ValueError, match="is no checkpoint's prefix"):
+            igpt_keras.save_openai_checkpoint(model, path)
     model.head.kernel.assign(np.full((15, 11), np.inf))
     with pytest.raises(ValueError, match="head/kernel is not finite"):
         igpt_keras.save_openai_checkpoint(model, tmp_path / "n")

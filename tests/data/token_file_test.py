@@ -49,7 +49,15 @@ def test_refuses_files_that_are_not_whole(tmp_path):
         load_token_file(path, 12, 4)
     np.save(path, np.zeros((50, 4), "int32"))
     content = path.read_bytes()
-    for damaged in (content[:-1], content[:20], b"", b"hello"):
+    for damaged in (
+        content[:-1],
+        content[:20],
+        b"",
+        b"hello",
+        b"PK\x03\x04",
+        content.replace(b"(50, 4)", b"(50, 4,"),
+        content.replace(b"(50, 4)", b"(5" + b"0" * 40 + b", 4)"),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="no token file"):
             load_token_file(path, 12, 4)

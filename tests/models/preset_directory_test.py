@@ -1,4 +1,7 @@
+import contextlib
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.models import atomic_directory
 from igpt_keras.models.resize_positions import resize_positions
 
 
@@ -39,7 +43,7 @@ def test_replaces_a_preset_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["preset"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not a preset"):
+    with pytest.raises(ValueError, match=r"holds other files \(chapter.txt\)"):
         first.save_to_preset(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
 
@@ -130,7 +134,8 @@ def test_classifiers(tmp_path):
 def test_position_table(tmp_path):
     model = tiny.model()
     model.save_to_preset(tmp_path / "preset")
-    with pytest.raises(ValueError, match="=16, not 36.*interpolate_positions"):
+    message = "16 positions and .*=36 .*interpolate_positions"
+    with pytest.raises(ValueError, match=message):
         igpt_keras.IGPT.from_preset(tmp_path / "preset", sequence_length=36)
     resized = igpt_keras.IGPT.from_preset(
         tmp_path / "preset", sequence_length=36, interpolate_positions=True
@@ -148,9 +153,84 @@ def test_position_table(tmp_path):
 
 def test_refuses_a_tokenizer_of_another_size(tmp_path):
     tokenizer = igpt_keras.PaletteTokenizer(np.eye(3))
-    with pytest.raises(ValueError, match="3 tokens and the model 11"):
+    message = "11 tokens and tokenizer, a PaletteTokenizer, has 3"
+    with pytest.raises(ValueError, match=message):
         tiny.model().save_to_preset(tmp_path / "preset", tokenizer=tokenizer)
     assert not (tmp_path / "preset").exists()
+
+
+@pytest.mark.parametrize("stop", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("swap", ["system call", "renames"])
+def test_a_stop_at_any_rename_keeps_a_whole_preset(
+    stop, swap, tmp_path, monkeypatch
+):
+    model = tiny.model()
+    model.save_to_preset(tmp_path / "preset")
+    if swap == "renames":
+
+        def no_library(name):
+            raise AttributeError
+
+        monkeypatch.setattr(atomic_directory.ctypes, "CDLL", no_library)
+    rename, calls = os.replace, []
+    for failing in range(1, 4):
+        calls.clear()
+
+        def replace(old, new):
+            calls.append(new)
+            if len(calls) == failing:
+                raise stop
+            rename(old, new)
+
+        monkeypatch.setattr(atomic_directory.os, "replace", replace)
+        with contextlib.suppress(stop):
+            model.save_to_preset(tmp_path / "preset")
+        copy = igpt_keras.IGPT.from_preset(tmp_path / "preset")
+        np.testing.assert_array_equal(
+            array(copy.head.kernel), array(model.head.kernel)
+        )
+        assert [p.name for p in tmp_path.iterdir()] == ["preset"]
+    assert len(calls) == (0 if swap == "system call" else 2)
+
+
+def test_links_and_permissions(tmp_path):
+    model = tiny.model()
+    model.save_to_preset(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    other = tiny.model(scale=0.1)
+    other.save_to_preset(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    copy = igpt_keras.IGPT.from_preset(tmp_path / "real")
+    np.testing.assert_array_equal(
+        array(copy.head.kernel), array(other.head.kernel)
+    )
+    mask = os.umask(0o027)
+    try:
+        model.save_to_preset(tmp_path / "mine")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o750
+    for file in (tmp_path / "mine").iterdir():
+        assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_directory_with_the_name_of_a_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.model().save_to_preset("igpt_nano")
+    for path in ("./igpt_nano", pathlib.Path("igpt_nano")):
+        assert igpt_keras.IGPT.from_preset(path).vocabulary_size == 11
+    with pytest.raises(ValueError, match="Pass './igpt_nano'"):
+        igpt_keras.IGPT.from_preset("igpt_nano")
+
+
+def test_a_name_scope_is_not_saved(tmp_path):
+    with keras.name_scope("somewhere"):
+        model = tiny.model()
+    model.save_to_preset(tmp_path / "preset")
+    copy = igpt_keras.IGPT.from_preset(tmp_path / "preset")
+    np.testing.assert_array_equal(
+        array(copy.head.kernel), array(model.head.kernel)
+    )
 
 
 def test_refuses_weights_that_are_not_finite(tmp_path):
@@ -176,17 +256,40 @@ def edit_config(path, **changes):
     "damage, message",
     [
         (lambda p: (p / "config.json").write_text("{"), "is damaged"),
-        (lambda p: (p / "config.json").write_text("[]"), "is damaged"),
+        (lambda p: (p / "config.json").write_text("[5]"), "is not a preset of"),
         (lambda p: edit_config(p, format=3), "preset format 3"),
         (lambda p: (p / "config.json").write_text("{}"), "is not a preset of"),
-        (lambda p: edit_config(p, sha256=None), "it has no sha256"),
+        (lambda p: edit_config(p, sha256=None), "is damaged: its sha256"),
         (
             lambda p: edit_config(
                 p, model={**tiny.SIZE, "num_layers": 2, "objective": "bert"}
             ),
             "does not hold the weights of the model that config.json",
         ),
-        (lambda p: edit_config(p, model={}), "is damaged: `model` has"),
+        (
+            lambda p: edit_config(
+                p,
+                model={
+                    **tiny.SIZE,
+                    "sequence_length": 10**9,
+                    "objective": "autoregressive",
+                },
+            ),
+            "does not hold the weights of the model that config.json",
+        ),
+        (
+            lambda p: edit_config(
+                p,
+                model={
+                    **tiny.SIZE,
+                    "num_heads": 5,
+                    "objective": "autoregressive",
+                },
+            ),
+            "does not hold the weights of the model that config.json",
+        ),
+        (lambda p: edit_config(p, classifier=5), "`classifier` is 5"),
+        (lambda p: edit_config(p, model={}), "is damaged: `model` is"),
         (lambda p: (p / "model.safetensors").unlink(), "incomplete"),
     ],
 )

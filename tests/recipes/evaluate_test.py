@@ -164,6 +164,19 @@ def test_released_losses_stand_beside_where_they_apply():
         assert number in table
 
 
+def test_the_released_loss_is_of_all_images(tmp_path, monkeypatch):
+    tiny.model().save_to_preset(tmp_path / "model")
+    np.save(tmp_path / "imagenet_teX.npy", tiny.token_ids(batch=70))
+    monkeypatch.setitem(
+        igpt_keras.presets.IGPT, "igpt_s", {**tiny.SIZE, "num_heads": 3}
+    )
+    for images, expected in ((None, 2.0895), (70, 2.0895), (65, None)):
+        metrics = evaluate(
+            tmp_path / "model", f"npy:{tmp_path / 'imagenet'}", images=images
+        )
+        assert metrics["released_nats_per_token"] == expected
+
+
 def run(*flags):
     return subprocess.run(
         [sys.executable, ROOT / "recipes" / "evaluate.py", *flags],
@@ -187,14 +200,16 @@ def test_command(tokens, tmp_path):
 @pytest.mark.parametrize(
     "model, dataset, message",
     [
-        ("nothing", "digits", "No checkpoint at"),
+        ("nothing", "digits", "No model at"),
+        ("model", "digits --num_masks=2", "--num_masks is for BERT"),
         ("model", "digits", "no palette with it"),
         ("model", "npy:nowhere", "No token file at nowhere_teX.npy"),
     ],
 )
 def test_bad_input_is_a_sentence(model, dataset, message, tmp_path):
     tiny.model().save_to_preset(tmp_path / "model")
-    result = run(f"--model={tmp_path / model}", f"--dataset={dataset}")
+    dataset, *flags = dataset.split()
+    result = run(f"--model={tmp_path / model}", f"--dataset={dataset}", *flags)
     assert result.returncode == 1
     assert "evaluate.py: " in result.stderr
     assert message in result.stderr

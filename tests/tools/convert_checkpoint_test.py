@@ -77,6 +77,35 @@ def test_notices_a_difference(tmp_path, monkeypatch):
         )
 
 
+def test_notices_nan(tmp_path, monkeypatch):
+    tiny.model().save_to_preset(tmp_path / "keras")
+    outputs = convert_checkpoint._outputs
+
+    def broken(model):
+        found = outputs(model)
+        found["features"][0, 0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(convert_checkpoint, "_outputs", broken)
+    with pytest.raises(ValueError, match="differ by nan"):
+        convert_checkpoint.convert(
+            "keras", "openai", tmp_path / "keras", tmp_path / "m"
+        )
+
+
+def test_refuses_another_format_and_existing_output(tmp_path):
+    tiny.model().save_to_preset(tmp_path / "keras")
+    with pytest.raises(ValueError, match="of the format keras, and --from"):
+        convert_checkpoint.convert(
+            "openai", "keras", tmp_path / "keras", tmp_path / "out"
+        )
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match="out exists"):
+        convert_checkpoint.convert(
+            "keras", "openai", tmp_path / "keras", tmp_path / "out"
+        )
+
+
 def test_command(tmp_path):
     igpt_keras.save_openai_checkpoint(tiny.model(), tmp_path / "m")
     np.save(tmp_path / "palette.npy", PALETTE)

@@ -353,6 +353,14 @@ def test_whole_file_is_skipped(server, download, capsys):
     assert f"{NAME}: already here" in capsys.readouterr().out
 
 
+def test_damaged_file_of_the_same_size_is_fetched_again(
+    server, download, tmp_path
+):
+    download()
+    (tmp_path / NAME).write_bytes(bytes(len(BODY)))
+    assert download() == BODY
+
+
 def test_file_of_another_size_is_fetched_again(
     server, download, tmp_path, capsys
 ):

@@ -1,0 +1,66 @@
+import pathlib
+
+from igpt_keras.conversion import huggingface_format
+from igpt_keras.conversion.load_huggingface import load_huggingface
+from igpt_keras.conversion.load_huggingface import load_huggingface_palette
+from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
+from igpt_keras.models import preset_directory
+from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+
+FORMATS = ("openai", "huggingface", "keras")
+
+
+def weight_format(path):
+    """Which of `FORMATS` a path holds.
+
+    Args:
+        path: a directory of `save_to_preset` or of Hugging Face, or an OpenAI
+            checkpoint: its prefix, `.index` file or directory.
+
+    Raises:
+        ValueError: if there is none of them.
+    """
+    path = pathlib.Path(path)
+    if (path / huggingface_format.CONFIG).is_file():
+        is_ours = preset_directory.is_preset(path)
+        return "keras" if is_ours else "huggingface"
+    index = path.with_name(path.name + ".index")
+    if path.is_dir() or path.suffix == ".index" or index.is_file():
+        return "openai"
+    raise ValueError(
+        f"No model at {path}. Pass a directory of `save_to_preset` or of "
+        "Hugging Face, or the prefix, .index file or directory of an OpenAI "
+        "checkpoint."
+    )
+
+
+def open_weights(path, verbose=0):
+    """Opens weights of any of the three formats, and their palette.
+
+    Args:
+        path: as `weight_format` takes it.
+        verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
+
+    Returns:
+        `(model, tokenizer)`: an `IGPT`, or an `IGPTClassifier` if there is a
+        class head, and a `PaletteTokenizer` or `None` if no palette is there.
+
+    Raises:
+        ValueError: as the format's own loader.
+    """
+    path = pathlib.Path(path)
+    kind = weight_format(path)
+    if kind == "openai":
+        return load_openai_checkpoint(path, verbose=verbose), None
+    tokenizer = None
+    if kind == "huggingface":
+        if (path / huggingface_format.PROCESSOR).is_file():
+            tokenizer = load_huggingface_palette(path)
+        return load_huggingface(path, verbose=verbose), tokenizer
+    if (path / "palette.npy").is_file():
+        tokenizer = PaletteTokenizer.from_preset(path)
+    has_head = "classifier" in preset_directory.read_manifest(path)
+    model_class = IGPTClassifier if has_head else IGPT
+    return model_class.from_preset(path), tokenizer
