@@ -256,3 +256,21 @@ def test_refuses_bad_palette_files(tmp_path):
 def test_detokenize_refuses_bad_ids(token_ids, message):
     with pytest.raises(ValueError, match=message):
         PaletteTokenizer(CORNERS).detokenize(token_ids)
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1, 1e-3])
+def test_candidates_never_miss_the_nearest(spread):
+    """All 512 colours compared, for palettes wide and crowded."""
+    generator = np.random.default_rng(0)
+    palette = generator.uniform(-1, 1, (512, 3)) * spread
+    tokenizer = PaletteTokenizer(palette)
+    images = generator.integers(0, 256, (4, 64, 64, 3), "uint8")
+    near_grey = generator.integers(120, 136, (4, 64, 64, 3), "uint8")
+    for batch in (images, near_grey):
+        pixels = batch.reshape(-1, 1, 3).astype("float32") / 127.5 - 1
+        distance = np.square(pixels - palette.astype("float32")).sum(axis=-1)
+        chosen = array(tokenizer(batch)).reshape(-1)
+        least = distance.min(axis=1)
+        found = distance[np.arange(len(chosen)), chosen]
+        np.testing.assert_allclose(found, least, atol=1e-6)
+        assert (chosen == distance.argmin(axis=1)).mean() > 0.999
