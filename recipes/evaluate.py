@@ -24,9 +24,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "dataset",
     None,
-    "digits, cifar10, folder:PATH for your own pictures, or npy:PREFIX for "
-    "tokens: PREFIX_trX.npy, PREFIX_vaX.npy and PREFIX_teX.npy are the splits, "
-    "as OpenAI's, and a PREFIX ending in .npy is the file itself.",
+    "What pretrain.py takes. A PREFIX of npy: that ends in .npy is the file "
+    "itself, whatever the --split.",
 )
 flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Split of the dataset."

@@ -19,10 +19,19 @@ from igpt_keras import presets
 _PAPER = "Defaults to the preset's (Table 5)."
 
 flags.DEFINE_string(
-    "dataset", None, "digits, cifar10, or folder:PATH for your own pictures."
+    "dataset",
+    None,
+    "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
+    "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
+    "for your own pictures; npy:PREFIX for OpenAI's tokens.",
 )
 flags.DEFINE_string(
     "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
+)
+flags.DEFINE_bool(
+    "skip_bad_images",
+    False,
+    "Leave out, count and list pictures of a folder that cannot be used.",
 )
 flags.DEFINE_integer(
     "input_resolution",

@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 
 import keras
 import numpy as np
+import pretraining_data
 import reporting
 
 import igpt_keras
@@ -15,6 +15,8 @@ from igpt_keras import presets
 
 # TensorFlow 1's default, which the paper trained with; Keras has 1e-7.
 ADAM_EPSILON = 1e-8
+# Training images that a palette is fitted on, at most.
+PALETTE_IMAGES = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
 
     dataset: str
     data_dir: str | None
+    skip_bad_images: bool
     input_resolution: int
     preset: str
     objective: str
@@ -73,13 +76,14 @@ def resolve(values):
         if values[key] is None:
             values[key] = value
     if values["warmup_steps"] is None:
-        examples = igpt_keras.data.load_examples(
+        train = igpt_keras.data.open_split(
             name,
             "train",
             values["input_resolution"],
             data_dir=values["data_dir"],
+            skip_bad_images=values["skip_bad_images"],
         )
-        epoch = max(1, len(examples.labels) // values["batch_size"])
+        epoch = max(1, len(train.labels) // values["batch_size"])
         values["warmup_steps"] = min(epoch, values["steps"] // 10)
     if values["warmup_steps"] >= values["steps"]:
         raise ValueError(
@@ -153,18 +157,22 @@ def run(settings):
     print(describe(settings), "\n", flush=True)
 
     sets = {
-        split: _evaluation_set(settings, tokenizer, split)
+        split: pretraining_data.evaluation_set(settings, tokenizer, split)
         for split in ("validation", "test")
     }
-    probe_train = _evaluation_set(
+    probe_train = pretraining_data.evaluation_set(
         settings, tokenizer, "train", settings.probe_images
     )
-    sizes = {
-        split: len(_examples(settings, split).labels)
+    splits = {
+        split: pretraining_data.open_split(settings, split)
         for split in ("train", "validation", "test")
     }
+    sizes = {split: len(opened.labels) for split, opened in splits.items()}
     print(", ".join(f"{n:,} {split}" for split, n in sizes.items()), "images")
-    labelled = bool(_examples(settings, "train").class_names)
+    skipped = splits["train"].skipped
+    if skipped:
+        print(f"Left out {len(skipped)} pictures:", *skipped, sep="\n  ")
+    labelled = bool(splits["train"].class_names)
     if not labelled:
         print("The pictures have no labels: training without probes.")
 
@@ -197,7 +205,9 @@ def run(settings):
     try:
         if epoch < epochs and not checkpoint.out_of_patience(epoch):
             model.fit(
-                _training_set(settings, tokenizer, epoch * settings.period),
+                pretraining_data.training_set(
+                    settings, tokenizer, epoch * settings.period
+                ),
                 validation_data=sets["validation"].inputs,
                 steps_per_epoch=settings.period,
                 initial_epoch=epoch,
@@ -268,90 +278,6 @@ def run(settings):
     return metrics
 
 
-@dataclasses.dataclass(frozen=True)
-class _Set:
-    """Images of a split, once in order: as arrays, for probes, for the loss."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    tokens: object
-    inputs: object
-
-
-def _evaluation_set(settings, tokenizer, split, limit=None):
-    if limit is None:
-        limit = settings.evaluation_images
-    dataset = igpt_keras.data.image_dataset(
-        settings.dataset,
-        split=split,
-        input_resolution=settings.input_resolution,
-        batch_size=settings.batch_size,
-        data_dir=settings.data_dir,
-    )
-    count = len(_examples(settings, split).labels)
-    if limit is not None and limit < count:
-        import tensorflow as tf
-
-        dataset = dataset.unbatch().take(limit).batch(settings.batch_size)
-        # Keras warns of a dataset that ends without having said so.
-        batches = -(-limit // settings.batch_size)
-        dataset = dataset.apply(
-            tf.data.experimental.assert_cardinality(batches)
-        )
-    images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
-    tokens = _tokenize(dataset, tokenizer).cache()
-    return _Set(images, labels, tokens, _inputs(tokens, settings))
-
-
-def _training_set(settings, tokenizer, start_step):
-    dataset = igpt_keras.data.image_dataset(
-        settings.dataset,
-        split="train",
-        input_resolution=settings.input_resolution,
-        batch_size=settings.batch_size,
-        training=True,
-        seed=settings.seed,
-        start_step=start_step,
-        data_dir=settings.data_dir,
-    )
-    return _inputs(_tokenize(dataset, tokenizer), settings, start_step)
-
-
-def _tokenize(dataset, tokenizer):
-    import tensorflow as tf
-
-    def tokenize(images, labels):
-        if keras.backend.backend() == "tensorflow":
-            return tokenizer(images), labels
-        # Other backends cannot be traced into tf.data.
-        token_ids = tf.numpy_function(
-            lambda x: keras.ops.convert_to_numpy(tokenizer(x)),
-            [images],
-            tf.int32,
-        )
-        shape = (images.shape[0], images.shape[1] * images.shape[2])
-        return tf.ensure_shape(token_ids, shape), labels
-
-    return dataset.map(tokenize, os.cpu_count()).prefetch(2)
-
-
-def _inputs(tokens, settings, start_step=0):
-    if settings.objective == "bert":
-        return igpt_keras.data.mask_tokens(
-            tokens, settings.mask_rate, settings.seed, start_step
-        )
-    return tokens.map(lambda token_ids, _: (token_ids, token_ids))
-
-
-def _examples(settings, split):
-    return igpt_keras.data.load_examples(
-        settings.dataset,
-        split,
-        settings.input_resolution,
-        data_dir=settings.data_dir,
-    )
-
-
 def _tokenizer(settings, run_dir):
     path = run_dir / "palette.npy"
     if path.is_file():
@@ -359,9 +285,18 @@ def _tokenizer(settings, run_dir):
     if settings.palette is not None:
         tokenizer = igpt_keras.PaletteTokenizer(settings.palette)
     else:
+        if settings.dataset.startswith("npy:"):
+            raise ValueError(
+                f"{settings.dataset} holds tokens: pass the --palette that "
+                "they were made with, so that they can be seen."
+            )
         print(f"Fitting a palette of {settings.vocabulary_size} colours.")
+        # In the order of a split the first images are a random sample.
+        batches = -(-PALETTE_IMAGES // settings.batch_size)
+        dataset = pretraining_data.image_dataset(settings, "train")
+        dataset = dataset.take(batches)
         tokenizer = igpt_keras.PaletteTokenizer.fit(
-            _examples(settings, "train").images,
+            np.concatenate([x for x, _ in dataset.as_numpy_iterator()]),
             settings.vocabulary_size,
             settings.seed,
         )

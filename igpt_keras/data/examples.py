@@ -1,15 +1,21 @@
 import dataclasses
 import functools
 import hashlib
-import pathlib
+import typing
 
 import numpy as np
 from sklearn.datasets import load_digits
 
-from igpt_keras.data.picture_folder import load_pictures
+from igpt_keras.data.picture_folder import open_folder
+from igpt_keras.data.tfds_records import LAYOUTS
+from igpt_keras.data.tfds_records import open_tfds
+from igpt_keras.data.token_split import TokenSplit
 
-DATASETS = ("digits", "cifar10", "folder:PATH")
+DATASETS = ("digits", *LAYOUTS, "folder:PATH", "npy:PREFIX")
 SPLITS = ("train", "validation", "test")
+# Section 3.1 of the paper. Datasets without a test split give a share first.
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +23,7 @@ class Examples:
     """Images of one split in memory.
 
     Attributes:
-        images: uint8 array `(M, H, H, 3)` at the dataset's own resolution; a
-            folder's pictures are at the resolution asked for.
+        images: uint8 array `(M, R, R, 3)`.
         labels: int32 array `(M,)`; -1 where there are no labels.
         class_names: tuple of str, empty where there are no labels.
     """
@@ -28,34 +33,49 @@ class Examples:
     class_names: tuple
 
 
-def load_examples(
-    name, split, input_resolution, fold_validation=False, data_dir=None
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Where the examples of one split are, without reading them.
+
+    Attributes:
+        labels: int32 array `(M,)`; -1 where there are no labels.
+        class_names: tuple of str, empty where there are no labels.
+        fetch: function of an int64 scalar tensor in `[0, M)` to the image,
+            uint8 `(H, W, 3)` or a JPEG as a string, inside `tf.data`; for
+            `npy:` to int32 `(N,)`.
+        skipped: tuple of str, why pictures were left out.
+    """
+
+    labels: np.ndarray
+    class_names: tuple
+    fetch: typing.Callable
+    skipped: tuple = ()
+
+
+def open_split(
+    name,
+    split,
+    input_resolution,
+    fold_validation=False,
+    data_dir=None,
+    skip_bad_images=False,
 ):
-    """Loads one split of a dataset into memory.
+    """Opens one split of a dataset, as `image_dataset` takes it.
 
-    A tenth of train is validation (section 3.1 of the paper); a dataset
-    without a test split gives a fifth of each class for it first. An image
-    belongs to a split, and stands in it, by a hash of its name: neither depends
-    on reading order or the machine, and the first images of a split are a
-    random sample of it.
-
-    Args:
-        name: `"digits"` (scikit-learn, 1,797 images of 8x8), `"cifar10"`
-            (TFDS) or `"folder:PATH"`: a directory of pictures, in class
-            subdirectories if they have labels.
-        split: `"train"`, `"validation"` or `"test"`.
-        input_resolution: int. Side that pictures of a folder are brought to.
-        fold_validation: bool. Whether train includes validation, for a final
-            run after all choices are made. Defaults to `False`.
-        data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
+    An image belongs to a split, and stands in it, by a hash of its name (of
+    its content where it has none): neither depends on reading order or the
+    machine, and the first images of a split are a random sample of it. Every
+    class gives the same share.
 
     Returns:
-        An `Examples`.
+        A `Split`.
 
     Raises:
-        ValueError: for an unknown name or split, data that is not there, and
-            splits that would be empty.
+        ValueError: for an unknown name or split, data that is not there or
+            cannot be used, and splits that would be empty.
     """
+    import tensorflow as tf
+
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choose one of {SPLITS}.")
     if fold_validation and split == "validation":
@@ -63,46 +83,125 @@ def load_examples(
             "With fold_validation=True the validation images are part of "
             "train: there is no validation split."
         )
+    wanted = (split,)
+    if fold_validation and split == "train":
+        wanted = ("train", "validation")
+    test_share, validation_share = TEST_SHARE, VALIDATION_SHARE
     if name == "digits":
-        images, labels, ids, classes = _load_digits()
-        part = "all"
-    elif name == "cifar10":
-        part = "test" if split == "test" else "train"
-        images, labels, ids, classes = _load_tfds(name, part, data_dir)
+        source = _Digits()
+    elif name in LAYOUTS:
+        layout = LAYOUTS[name]
+        part = layout.test if split == "test" else layout.train
+        source = open_tfds(name, part, data_dir)
+        test_share, validation_share = 0, layout.validation_share
+        if split == "test":
+            wanted, validation_share = ("train",), 0
     elif name.startswith("folder:"):
-        path = pathlib.Path(name.removeprefix("folder:"))
-        images, labels, ids, classes = load_pictures(path, input_resolution)
-        part = "all"
+        source = open_folder(name.removeprefix("folder:"), skip_bad_images)
+    elif name.startswith("npy:"):
+        prefix = name.removeprefix("npy:")
+        source = TokenSplit(prefix, wanted, input_resolution**2)
+        return Split(source.labels, source.class_names, source.fetch)
     else:
         raise ValueError(
             f"Unknown dataset {name!r}; the known ones are "
             f"{', '.join(DATASETS)}."
         )
-    hashes = [hashlib.sha256(i.encode()).hexdigest() for i in ids]
-    order = np.argsort(hashes)
-    if part != "test":
-        splits = _assign_splits(labels[order], with_test=part == "all")
-        fold = fold_validation and split == "train"
-        wanted = ("train", "validation") if fold else (split,)
-        order = order[np.isin(splits, wanted)]
+    # The first eight bytes decide, the others settle ties.
+    order = np.lexsort(np.flip(source.hashes.view(">u8"), axis=1).T)
+    splits = assign_splits(source.labels[order], test_share, validation_share)
+    order = order[np.isin(splits, wanted)]
     if len(order) == 0:
         raise ValueError(
-            f"{name} has {len(labels)} images, too few for a {split} split "
-            "of its own. Add images (a class needs about ten)."
+            f"{name} has {len(source.labels)} images, too few for a {split} "
+            "split of its own. Add images (a class needs about ten)."
         )
-    return Examples(images[order], labels[order], classes)
+
+    # Captured by reference: arrays stay out of the graph.
+    order_tensor = tf.constant(order)
+    skipped = getattr(source, "skipped", ())
+    return Split(
+        source.labels[order],
+        source.class_names,
+        lambda index: source.fetch(order_tensor[index]),
+        skipped,
+    )
 
 
-def _assign_splits(labels, with_test):
-    """Split of each example: the first of each class are test, and so on."""
+def load_examples(
+    name,
+    split,
+    input_resolution,
+    fold_validation=False,
+    data_dir=None,
+    skip_bad_images=False,
+):
+    """Loads one split of a dataset into memory: `open_split`, and all images.
+
+    Args:
+        name: dataset, as `image_dataset` takes it, but `npy:`.
+        split: `"train"`, `"validation"` or `"test"`.
+        input_resolution: int. Side of the images, `R`.
+        fold_validation: bool. Whether train includes validation, for a final
+            run after all choices are made. Defaults to `False`.
+        data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
+        skip_bad_images: bool. Whether to leave out pictures of a folder that
+            cannot be used. Defaults to `False`.
+
+    Returns:
+        An `Examples`.
+
+    Raises:
+        ValueError: as `open_split`.
+    """
+    # `image_dataset` builds on this module.
+    from igpt_keras.data.image_dataset import image_dataset
+
+    arguments = (fold_validation, data_dir, skip_bad_images)
+    opened = open_split(name, split, input_resolution, *arguments)
+    dataset = image_dataset(
+        name,
+        split,
+        input_resolution,
+        batch_size=256,
+        fold_validation=fold_validation,
+        data_dir=data_dir,
+        skip_bad_images=skip_bad_images,
+    )
+    images = [images for images, _ in dataset.as_numpy_iterator()]
+    return Examples(np.concatenate(images), opened.labels, opened.class_names)
+
+
+def assign_splits(labels, test_share, validation_share):
+    """Split of each example: the first of each class are test, and so on.
+
+    Where classes are too small to give any, they are split together.
+    """
     splits = np.full(len(labels), "train", dtype="U10")
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        num_test = round(0.2 * len(of_class)) if with_test else 0
-        num_validation = round(0.1 * (len(of_class) - num_test))
-        splits[of_class[:num_test]] = "test"
-        splits[of_class[num_test : num_test + num_validation]] = "validation"
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    largest = max((len(group) for group in groups), default=0)
+    if round(validation_share * largest) == 0:
+        groups = [np.arange(len(labels))]
+    for group in groups:
+        num_test = round(test_share * len(group))
+        num_validation = round(validation_share * (len(group) - num_test))
+        splits[group[:num_test]] = "test"
+        splits[group[num_test : num_test + num_validation]] = "validation"
     return splits
+
+
+class _Digits:
+    """scikit-learn's 1,797 handwritten digits of 8x8."""
+
+    def __init__(self):
+        import tensorflow as tf
+
+        images, self.labels, self.hashes = _load_digits()
+        self.images = tf.constant(images)
+        self.class_names = tuple(str(i) for i in range(10))
+
+    def fetch(self, index):
+        return self.images[index]
 
 
 @functools.cache
@@ -111,26 +210,9 @@ def _load_digits():
     # Grey levels 0 to 16.
     images = np.rint(digits.images * (255 / 16)).astype("uint8")
     images = np.repeat(images[..., None], 3, axis=-1)
-    ids = [f"digits/{i}" for i in range(len(images))]
-    classes = tuple(str(i) for i in range(10))
-    return images, digits.target.astype("int32"), ids, classes
-
-
-@functools.cache
-def _load_tfds(name, part, data_dir):
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.is_prepared():
-        command = f"tfds build {name}"
-        if data_dir is not None:
-            command += f" --data_dir={data_dir}"
-        raise ValueError(
-            f"No prepared {name} in {builder.data_path}. Point data_dir at "
-            f"the directory that holds {name}/, or download and prepare it "
-            f"with `{command}`."
-        )
-    examples = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))
-    ids = [f"{name}/{i.decode()}" for i in examples["id"]]
-    classes = tuple(builder.info.features["label"].names)
-    return examples["image"], examples["label"].astype("int32"), ids, classes
+    digests = [
+        hashlib.sha256(f"digits/{i}".encode()).digest()
+        for i in range(len(images))
+    ]
+    hashes = np.frombuffer(b"".join(digests), "uint8").reshape(-1, 32)
+    return images, digits.target.astype("int32"), hashes

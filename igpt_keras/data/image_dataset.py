@@ -1,7 +1,8 @@
 import os
 
-from igpt_keras.data.examples import load_examples
-from igpt_keras.data.resize import resize_image
+from igpt_keras.data.augment import prepare_for_evaluation
+from igpt_keras.data.augment import prepare_for_training
+from igpt_keras.data.examples import open_split
 
 
 def image_dataset(
@@ -14,38 +15,55 @@ def image_dataset(
     start_step=0,
     fold_validation=False,
     data_dir=None,
+    skip_bad_images=False,
+    input_context=None,
 ):
     """Batches of images and labels of a dataset.
 
     With `training=True` batches never end: every epoch is a new permutation
-    of all images, each image is augmented, and batches run across the end of
-    an epoch, so all are full. What step `s` sees is a function of `seed` and
-    `s` alone: `start_step=s` continues a run bit for bit. Otherwise images
-    come once, in order, unaugmented, the last batch being what is left.
+    of all images, each image is augmented (`prepare_for_training`), and
+    batches run across the end of an epoch, so all are full. What step `s`
+    sees is a function of `seed` and `s` alone: `start_step=s` continues a run
+    bit for bit. Otherwise images come once, in order, unaugmented
+    (`prepare_for_evaluation`), the last batch being what is left. Images are
+    read from disk as they are needed; nothing is shuffled in a buffer.
 
-    Augmentation: digits shift by up to a pixel (padded with background);
-    CIFAR-10 as section 3.1 fine-tunes it, 4 pixels of reflection, a random
-    crop and a horizontal flip; a folder's pictures the same crop with an
-    eighth of their side, and no flip.
+    Datasets: `"digits"` (scikit-learn, 1,797 images of 8x8); of TFDS
+    `"cifar10"`, `"cifar100"`, `"stl10"` (its labelled images),
+    `"imagenet2012"`, `"imagenet_resized/32x32"`,
+    `"downsampled_imagenet/32x32"` and `"downsampled_imagenet/64x64"` (without
+    labels); `"folder:PATH"`, your own pictures, in class subdirectories if
+    they have labels; `"npy:PREFIX"`, tokens that OpenAI released, which come
+    as int32 `(B, N)` in place of images.
+
+    Splits (section 3.1 of the paper): validation is 4 % of ImageNet's train
+    images and 10 % of other datasets'; test is ImageNet's validation set; a
+    dataset without a test set gives a fifth of each class.
 
     Args:
-        name: dataset, see `load_examples`.
+        name: one of those.
         split: `"train"`, `"validation"` or `"test"`.
-        input_resolution: int. Side of the images, `R`. Shrinking averages
-            areas, after augmentation.
-        batch_size: int. Images in a batch, over all replicas.
+        input_resolution: int. Side of the images, `R`.
+        batch_size: int. Images in a batch, over all workers and replicas.
         training: bool. Defaults to `False`.
         seed: int. Order and augmentation. Defaults to 0.
         start_step: int. Batches to skip. Defaults to 0.
-        fold_validation: bool. Whether train includes validation.
-        data_dir: directory of prepared TFDS datasets.
+        fold_validation: bool. Whether train includes validation, for the
+            final run after all choices are made. Defaults to `False`.
+        data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
+        skip_bad_images: bool. Whether to leave out pictures of a folder that
+            cannot be used. Defaults to `False`.
+        input_context: `tf.distribute.InputContext`, as
+            `strategy.distribute_datasets_from_function` passes it. This
+            worker's part of each batch is read here and nothing else, in
+            batches of one replica. Defaults to a single worker.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`: uint8 `(B, R, R, 3)` and
         int32 `(B,)`, -1 where there are no labels.
 
     Raises:
-        ValueError: for bad arguments, and as `load_examples`.
+        ValueError: for bad arguments, and as `open_split`.
         ImportError: if TensorFlow is not installed.
     """
     try:
@@ -65,39 +83,46 @@ def image_dataset(
             raise ValueError(
                 f"{argument} must be an int >= {least}, received {value!r}."
             )
-    examples = load_examples(
-        name, split, input_resolution, fold_validation, data_dir
+    opened = open_split(
+        name,
+        split,
+        input_resolution,
+        fold_validation,
+        data_dir,
+        skip_bad_images,
     )
-    # Captured by reference: the arrays stay out of the graph.
-    images = tf.constant(examples.images)
-    labels = tf.constant(examples.labels)
-    num_examples = len(examples.labels)
+    num_examples = len(opened.labels)
+    labels = tf.constant(opened.labels)
+    is_tokens = name.startswith("npy:")
 
-    def load(index):
-        image = tf.ensure_shape(images[index], images.shape[1:])
-        return resize_image(image, input_resolution), labels[index]
+    def load(k):
+        image = opened.fetch(k)
+        if not is_tokens:
+            image = prepare_for_evaluation(image, input_resolution)
+        return image, labels[k]
 
     def load_augmented(k):
         epoch, position = k // num_examples, k % num_examples
         index = tf.random.experimental.index_shuffle(
             position, seed=tf.stack([seed, epoch]), max_index=num_examples - 1
         )
-        image = _augment(
-            images[index],
-            name,
-            seed=tf.stack([seed, epoch * num_examples + index]),
-        )
-        image = tf.ensure_shape(image, images.shape[1:])
-        return resize_image(image, input_resolution), labels[index]
+        image = opened.fetch(index)
+        if not is_tokens:
+            image = prepare_for_training(
+                image,
+                name,
+                input_resolution,
+                seed=tf.stack([seed, epoch * num_examples + index]),
+            )
+        return image, labels[index]
 
-    if training:
-        order = tf.data.Dataset.range(start_step * batch_size, tf.int64.max)
-        dataset = order.map(load_augmented, os.cpu_count())
-    else:
-        order = tf.data.Dataset.range(
-            min(start_step * batch_size, num_examples), num_examples
-        )
-        dataset = order.map(load, os.cpu_count())
+    order, batch_size = _order(
+        None if training else num_examples,
+        batch_size,
+        start_step,
+        input_context,
+    )
+    dataset = order.map(load_augmented if training else load, os.cpu_count())
     dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(2)
     # TensorFlow 2.21: an autotuned iterator that ends can block, with Python's
     # lock held, for as long as it has run, up to a minute.
@@ -106,19 +131,34 @@ def image_dataset(
     return dataset.with_options(options)
 
 
-def _augment(image, name, seed):
+def _order(count, batch_size, start_step, input_context):
+    """This worker's places in the order of all, and its batch size.
+
+    The places go on forever if `count` is `None`.
+    """
     import tensorflow as tf
 
-    size = image.shape[0]
-    if name == "digits":
-        margin, mode = 1, "CONSTANT"
-    elif name == "cifar10":
-        margin, mode = 4, "REFLECT"
-    else:
-        margin, mode = size // 8, "REFLECT"
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, num=2), axis=0)
-    image = tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], mode)
-    image = tf.image.stateless_random_crop(image, (size, size, 3), crop_seed)
-    if name == "cifar10":
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
-    return image
+    workers, worker, replicas = 1, 0, 1
+    if input_context is not None:
+        workers = input_context.num_input_pipelines
+        worker = input_context.input_pipeline_id
+        replicas = input_context.num_replicas_in_sync
+    if batch_size % replicas or batch_size % workers:
+        raise ValueError(
+            f"batch_size={batch_size} does not divide among {replicas} "
+            f"replicas on {workers} workers. Choose a multiple."
+        )
+    share = batch_size // workers
+    stop = tf.int64.max
+    if count is not None:
+        rest = count % batch_size - worker * share
+        stop = count // batch_size * share + min(max(rest, 0), share)
+    start = start_step * share
+    if count is not None:
+        start = min(start, stop)
+    places = tf.data.Dataset.range(start, stop)
+    if workers > 1:
+        places = places.map(
+            lambda j: j // share * batch_size + worker * share + j % share
+        )
+    return places, batch_size // replicas

@@ -1,11 +1,13 @@
 def resize_image(image, resolution):
-    """Short side to `resolution`, then the centre square.
+    """The centre square, resized.
 
     Shrinking averages areas: no aliasing, and no ringing that would put
-    colours into the picture that it does not have. Enlarging is bicubic.
+    colours into the picture that it does not have, which a palette would then
+    spend entries on. The paper does not say how it shrinks. Enlarging is
+    bicubic.
 
     Args:
-        image: uint8 `(H, W, 3)`.
+        image: uint8 `(H, W, 3)`; inside tf.data, sizes may be unknown.
         resolution: int. Side of the result, `R`.
 
     Returns:
@@ -13,17 +15,20 @@ def resize_image(image, resolution):
     """
     import tensorflow as tf
 
-    height, width = image.shape[0], image.shape[1]
-    short = min(height, width)
-    if (height, width) != (resolution, resolution):
-        size = (
-            max(resolution, round(height * resolution / short)),
-            max(resolution, round(width * resolution / short)),
-        )
-        method = "area" if short > resolution else "bicubic"
-        image = tf.image.resize(image, size, method=method)
-        image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), "uint8")
-        top = (size[0] - resolution) // 2
-        left = (size[1] - resolution) // 2
-        image = image[top : top + resolution, left : left + resolution]
-    return image
+    image = tf.convert_to_tensor(image)
+    size = tf.shape(image)
+    side = tf.reduce_min(size[:2])
+    # Cropped before it is resized: the middle is met to half a pixel of the
+    # original's.
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    image = image[top : top + side, left : left + side]
+
+    def resize(method):
+        resized = tf.image.resize(image, (resolution, resolution), method)
+        return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+    image = tf.switch_case(
+        tf.sign(side - resolution) + 1,
+        [lambda: resize("bicubic"), lambda: image, lambda: resize("area")],
+    )
+    return tf.ensure_shape(image, (resolution, resolution, 3))

@@ -5,8 +5,19 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+import prepare_tfds  # noqa: E402
+
 from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
+from igpt_keras.data import open_split  # noqa: E402
+from igpt_keras.data import tfds_records  # noqa: E402
+from igpt_keras.data.tfds_records import open_tfds  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    directory = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
 
 
 def digits(split="train", training=True, batch_size=64, **arguments):
@@ -32,6 +43,60 @@ def test_resuming_gives_the_same_batches():
     assert len(set(whole)) == 60
     assert hashes(digits(seed=3, start_step=37), 23) == whole[37:]
     assert hashes(digits(seed=4), 2) != whole[:2]
+
+
+def worker(pipeline, workers=2, replicas=2):
+    return tf.distribute.InputContext(workers, pipeline, replicas)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_hundred_batches_across_a_stop(workers):
+    """1,295 images fill 20.2 batches: the 200 go through nearly ten epochs."""
+    for pipeline in range(workers):
+        context = worker(pipeline, workers, workers)
+        whole = hashes(digits(input_context=context), 200)
+        before = hashes(digits(input_context=context), 73)
+        after = hashes(digits(input_context=context, start_step=73), 127)
+        assert before + after == whole
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_workers_share_each_batch(training):
+    """Two workers of two replicas read what one would have read."""
+    arguments = {"training": training, "start_step": 2}
+    alone = digits(**arguments).take(7)
+    parts = [
+        digits(**arguments, input_context=worker(i, 2, 4)).take(14)
+        for i in range(2)
+    ]
+    whole = np.concatenate([x for x, _ in alone.as_numpy_iterator()])
+    first, second = (
+        np.concatenate([x for x, _ in part.as_numpy_iterator()])
+        for part in parts
+    )
+    assert next(iter(parts[0]))[0].shape[0] == 16
+    both = [first.reshape(7, 32, -1), second.reshape(7, 32, -1)]
+    np.testing.assert_array_equal(
+        np.concatenate(both, axis=1).reshape(whole.shape), whole
+    )
+
+
+def test_workers_of_an_evaluation_leave_nothing_out():
+    parts = [
+        digits("test", training=False, input_context=worker(i, 2, 2))
+        for i in range(2)
+    ]
+    labels = [np.concatenate([y for _, y in part]) for part in parts]
+    everyone = load_examples("digits", "test", 8).labels
+    assert sum(map(len, labels)) == len(everyone) == 359
+    np.testing.assert_array_equal(
+        np.bincount(np.concatenate(labels)), np.bincount(everyone)
+    )
+
+
+def test_batches_that_do_not_divide():
+    with pytest.raises(ValueError, match="batch_size=63 does not divide"):
+        digits(batch_size=63, input_context=worker(0))
 
 
 def test_every_epoch_is_a_new_permutation():
@@ -133,6 +198,144 @@ def test_shrinking_averages_areas():
     images = next(iter(dataset))[0].numpy().astype(float)
     blocks = examples.images.reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4))
     assert np.abs(images - blocks).max() <= 0.5
+
+
+NAMES = list(prepare_tfds.SHAPES)
+
+
+def numbers(images):
+    """The number that `prepare_tfds.image` wrote into each picture."""
+    images = images.astype(int)
+    return images[:, 8, 8, 0] + 256 * images[:, 8, 8, 1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tfds_splits(name, tmp_path, monkeypatch):
+    prepare_tfds.prepare(name, tmp_path, monkeypatch)
+    side, sizes = prepare_tfds.SHAPES[name]
+    count = sizes["train"]
+    share = 0.04 if "imagenet" in name else 0.1
+    found = {}
+    for split in ("train", "validation", "test"):
+        examples = load_examples(name, split, 32, data_dir=str(tmp_path))
+        found[split] = numbers(examples.images).tolist()
+        has_labels = "downsampled" not in name
+        assert (examples.labels >= 0).all() == has_labels
+        assert bool(examples.class_names) == has_labels
+    assert len(found["validation"]) == round(share * count)
+    if name in ("cifar100", "stl10", "imagenet_resized/32x32"):
+        # Train and validation share TFDS's train split; test is the next. (The
+        # other datasets are JPEGs, in which numbers are not exact.)
+        both = sorted(found["train"] + found["validation"])
+        assert both == list(range(count))
+        expected = 1000 + np.arange(len(found["test"]))
+        assert sorted(found["test"]) == expected.tolist()
+    folded = open_split(name, "train", 32, True, str(tmp_path))
+    assert len(folded.labels) == count
+
+
+@pytest.mark.parametrize("name", ["cifar100", "imagenet_resized/32x32"])
+def test_splits_do_not_depend_on_the_order_on_disk(name, tmp_path, monkeypatch):
+    found = []
+    for order in ("first", "second"):
+        data_dir = tmp_path / order
+        prepare_tfds.prepare(name, data_dir, monkeypatch, prefix=order)
+        examples = load_examples(name, "validation", 32, data_dir=str(data_dir))
+        found.append(numbers(examples.images).tolist())
+    on_disk = [
+        open_tfds(name, "train", str(tmp_path / order)).labels.tolist()
+        for order in ("first", "second")
+    ]
+    assert on_disk[0] != on_disk[1]
+    assert found[0] == found[1]
+
+
+def test_damaged_tfds_files(tmp_path, monkeypatch):
+    prepare_tfds.prepare("stl10", tmp_path, monkeypatch)
+    arguments = ("stl10", "train", 32, False, str(tmp_path))
+    dataset = image_dataset("stl10", "train", 32, 4, data_dir=str(tmp_path))
+    (file,) = tmp_path.rglob("stl10-train.tfrecord*")
+    assert len(list(file.parent.glob("igpt_keras-index-*.npz"))) == 1
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(tf.errors.OpError, match="is truncated. Prepare stl10"):
+        list(dataset)
+    open_tfds.cache_clear()
+    with pytest.raises((ValueError, tf.errors.OpError), match="stl10-train"):
+        open_split(*arguments)
+
+
+def test_labels_that_are_no_class(tmp_path, monkeypatch):
+    prepare_tfds.prepare("stl10", tmp_path, monkeypatch)
+    builder = tfds_records._prepared_builder("stl10", str(tmp_path))
+    label = type(builder.info.features["label"])
+    monkeypatch.setattr(label, "names", ["airplane", "bird"])
+    with pytest.raises(ValueError, match="has label [2-9], and there are 2"):
+        open_split("stl10", "train", 32, data_dir=str(tmp_path))
+
+
+def test_imagenet_pictures(shared):
+    """Real JPEGs of all shapes: crops of the paper's sizes, down to 32x32."""
+    data_dir = str(shared / "data" / "tfds")
+    arguments = {
+        "name": "imagenet2012",
+        "split": "train",
+        "input_resolution": 32,
+        "batch_size": 16,
+        "data_dir": data_dir,
+    }
+    centre = next(iter(image_dataset(**arguments)))[0].numpy()
+    again = next(iter(image_dataset(**arguments)))[0].numpy()
+    np.testing.assert_array_equal(centre, again)
+    assert centre.shape == (16, 32, 32, 3)
+    training = image_dataset(**arguments, training=True)
+    first = hashes(training, 3)
+    assert hashes(image_dataset(**arguments, training=True), 3) == first
+    resumed = image_dataset(**arguments, training=True, start_step=1)
+    assert hashes(resumed, 2) == first[1:]
+    sizes = [
+        len(
+            open_split(
+                "imagenet2012", s, 32, False, arguments["data_dir"]
+            ).labels
+        )
+        for s in ("train", "validation", "test")
+    ]
+    assert sizes == [307, 13, 100]
+
+
+def test_openai_tokens(tmp_path):
+    generator = np.random.default_rng(0)
+    for part, count in (("tr", 30), ("va", 10), ("te", 20)):
+        token_ids = generator.integers(0, 512, (count, 16)).astype("int64")
+        token_ids[:, 0] = np.arange(count)
+        np.save(tmp_path / f"cifar10_{part}X.npy", token_ids)
+        labels = np.eye(10, dtype="float32")[np.arange(count) % 10]
+        np.save(tmp_path / f"cifar10_{part}Y.npy", labels)
+    name = f"npy:{tmp_path / 'cifar10'}"
+    for fold, count in ((False, 30), (True, 40)):
+        dataset = image_dataset(name, "train", 4, 7, fold_validation=fold)
+        token_ids, labels = map(
+            np.concatenate, zip(*dataset.as_numpy_iterator())
+        )
+        assert token_ids.shape == (count, 16)
+        assert token_ids.dtype == np.int32
+        np.testing.assert_array_equal(labels, token_ids[:, 0] % 10)
+    training = image_dataset(name, "train", 4, 10, training=True)
+    epoch = np.concatenate([x for x, _ in training.take(3)])
+    assert sorted(epoch[:, 0]) == list(range(30))
+    np.save(tmp_path / "cifar10_trY.npy", np.zeros((30, 10)))
+    with pytest.raises(ValueError, match="expected one-hot labels of 30"):
+        image_dataset(name, "train", 4, 7)
+    (tmp_path / "cifar10_teY.npy").unlink()
+    dataset = image_dataset(name, "test", 4, 7)
+    assert next(iter(dataset))[1].numpy().tolist() == [-1] * 7
+
+
+def test_unprepared_imagenet_says_what_to_place_where(tmp_path):
+    message = "ILSVRC2012_img_train.tar .*downloads/manual.*tfds build imagenet"
+    with pytest.raises(ValueError, match=message):
+        load_examples("imagenet2012", "train", 32, data_dir=str(tmp_path))
 
 
 def test_unprepared_dataset(tmp_path):

@@ -14,12 +14,14 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 import pretraining  # noqa: E402
+import pretraining_data  # noqa: E402
 
 import igpt_keras  # noqa: E402
 
 FLAGS = {
     "dataset": "digits",
     "data_dir": None,
+    "skip_bad_images": False,
     "input_resolution": 4,
     "preset": "igpt_nano",
     "objective": "autoregressive",
@@ -186,7 +188,9 @@ def test_default_period_divides_the_steps(steps, period):
 def test_limits_are_exact(tmp_path):
     settings = pretraining.resolve({**FLAGS, "run_dir": None})
     tokenizer = igpt_keras.PaletteTokenizer([[-1.0, -1, -1], [1.0, 1, 1]])
-    examples = pretraining._evaluation_set(settings, tokenizer, "train", 100)
+    examples = pretraining_data.evaluation_set(
+        settings, tokenizer, "train", 100
+    )
     assert len(examples.images) == len(examples.labels) == 100
 
 

@@ -1,0 +1,205 @@
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from igpt_keras.data.index_cache import cached_index
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the paper makes of a TFDS dataset (section 3.1).
+
+    Attributes:
+        train: TFDS split that train and validation come from.
+        test: TFDS split that is test.
+        validation_share: float. Share of `train` that is validation.
+        key: feature that names an example, or `None`: its image does.
+    """
+
+    train: str
+    test: str
+    validation_share: float
+    key: str | None = None
+
+
+LAYOUTS = {
+    "cifar10": Layout("train", "test", 0.1, "id"),
+    "cifar100": Layout("train", "test", 0.1, "id"),
+    # Its 100,000 unlabelled images are another TFDS split, which is not used.
+    "stl10": Layout("train", "test", 0.1),
+    "imagenet2012": Layout("train", "validation", 0.04, "file_name"),
+    "imagenet_resized/32x32": Layout("train", "validation", 0.04),
+    "downsampled_imagenet/32x32": Layout("train", "validation", 0.04),
+    "downsampled_imagenet/64x64": Layout("train", "validation", 0.04),
+}
+
+
+class TFDSRecords:
+    """Random access to the examples of a prepared TFDS dataset.
+
+    The TFRecord files stay on disk. Where each example begins, its label and
+    a hash of its name are an index in memory, 56 bytes an example; the index
+    is made once, reading all files, and kept (see `cached_index`).
+
+    Args:
+        name: key of `LAYOUTS`.
+        part: TFDS split.
+        data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
+
+    Attributes:
+        hashes: uint8 array `(M, 32)`, sha256 of each example's name.
+        labels: int32 array `(M,)`, -1 without labels.
+        class_names: tuple of str, empty without labels.
+
+    Raises:
+        ValueError: if the dataset is not prepared there, or has labels that
+            are none of its classes.
+    """
+
+    def __init__(self, name, part, data_dir=None):
+        self.name = name
+        self.builder = _prepared_builder(name, data_dir)
+        info = self.builder.info
+        self.files = [str(path) for path in info.splits[part].filepaths]
+        self.class_names = ()
+        if "label" in info.features:
+            self.class_names = tuple(info.features["label"].names)
+        sizes = [[os.path.basename(f), os.path.getsize(f)] for f in self.files]
+        index = cached_index(
+            f"{name} {part} {info.version}",
+            sizes,
+            self._make_index,
+            beside=self.builder.data_path,
+        )
+        self.shards, self.starts = index["shards"], index["starts"]
+        self.sizes, self.labels = index["sizes"], index["labels"]
+        self.hashes = index["hashes"]
+        limit = len(self.class_names)
+        wrong = (self.labels < 0) | (self.labels >= limit)
+        if limit and wrong.any():
+            first = np.flatnonzero(wrong)[0]
+            raise ValueError(
+                f"Example {first} of {name} ({part}) has label "
+                f"{self.labels[first]}, and there are {limit} classes. Prepare "
+                "the dataset again."
+            )
+
+    def fetch(self, index):
+        """The image, uint8 `(H, W, 3)`, inside `tf.data`.
+
+        ImageNet's comes encoded, a scalar string: of its JPEGs only a crop
+        need be decoded.
+
+        Args:
+            index: int64 scalar tensor.
+        """
+        import tensorflow as tf
+
+        record = tf.numpy_function(self._read, [index], tf.string)
+        image = tf.io.parse_single_example(
+            tf.ensure_shape(record, ()),
+            {"image": tf.io.FixedLenFeature((), tf.string)},
+        )["image"]
+        if self.name == "imagenet2012":
+            return image
+        image = tf.io.decode_image(image, channels=3, expand_animations=False)
+        return tf.ensure_shape(image, (None, None, 3))
+
+    def _read(self, index):
+        path = self.files[self.shards[index]]
+        with open(path, "rb") as file:
+            record = os.pread(
+                file.fileno(), self.sizes[index], self.starts[index]
+            )
+        if len(record) != self.sizes[index]:
+            raise ValueError(f"{path} is truncated. Prepare {self.name} again.")
+        return record
+
+    def _make_index(self):
+        import tensorflow as tf
+
+        key = LAYOUTS[self.name].key
+        features = {"image": tf.io.FixedLenFeature((), tf.string)}
+        if key is not None:
+            features = {key: tf.io.FixedLenFeature((), tf.string)}
+        if self.class_names:
+            features["label"] = tf.io.FixedLenFeature((), tf.int64)
+
+        def parse(record):
+            parsed = tf.io.parse_single_example(record, features)
+            label = parsed.get("label", tf.constant(-1, tf.int64))
+            name = parsed["image" if key is None else key]
+            return tf.strings.length(record), label, name
+
+        columns = {"shards": [], "starts": [], "sizes": [], "labels": []}
+        hashes = []
+        bar = keras.utils.Progbar(len(self.files), unit_name="file")
+        for shard, path in enumerate(self.files):
+            records = tf.data.TFRecordDataset(path).map(parse)
+            start = 0
+            for size, label, name in self._whole(records, path):
+                # A record is its length and that number's checksum, 12 bytes,
+                # the example, and its checksum, 4 bytes.
+                columns["shards"].append(shard)
+                columns["starts"].append(start + 12)
+                columns["sizes"].append(size)
+                columns["labels"].append(label)
+                if key is not None:
+                    name = f"{self.name}/{name.decode()}".encode()
+                hashes.append(hashlib.sha256(name).digest())
+                start += 12 + size + 4
+            bar.update(shard + 1)
+        dtypes = {"shards": "int32", "labels": "int32"}
+        arrays = {
+            name: np.array(values, dtypes.get(name, "int64"))
+            for name, values in columns.items()
+        }
+        # Not "S32", which drops zeros at the end.
+        hashes = np.frombuffer(b"".join(hashes), "uint8").reshape(-1, 32)
+        return {**arrays, "hashes": hashes}
+
+    def _whole(self, records, path):
+        """The records of a file, or an error that names it."""
+        import tensorflow as tf
+
+        try:
+            yield from records.as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{path} is damaged ({error.message}). Prepare {self.name} "
+                "again."
+            ) from error
+
+
+@functools.cache
+def open_tfds(name, part, data_dir):
+    return TFDSRecords(name, part, data_dir)
+
+
+def _prepared_builder(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    if builder.is_prepared():
+        return builder
+    command = f"tfds build {name}"
+    if data_dir is not None:
+        command += f" --data_dir={data_dir}"
+    advice = f"download and prepare it with `{command}`, which needs a network"
+    if name == "imagenet2012":
+        folder = pathlib.Path(builder.data_path).parents[1]
+        advice = (
+            "put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, from "
+            f"image-net.org, into {folder / 'downloads' / 'manual'} and "
+            f"prepare them with `{command}`"
+        )
+    raise ValueError(
+        f"No prepared {name} in {builder.data_path}. Point data_dir at the "
+        f"directory that holds {name.split('/')[0]}/, or {advice}. An "
+        "interrupted `tfds build` starts again when it is given again."
+    )

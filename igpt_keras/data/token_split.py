@@ -1,0 +1,77 @@
+import pathlib
+
+import numpy as np
+
+from igpt_keras.data.token_file import load_token_file
+
+FILES = {"train": "tr", "validation": "va", "test": "te"}
+
+
+class TokenSplit:
+    """Random access to a split that OpenAI released as tokens.
+
+    `PREFIX_teX.npy` holds token ids of 512 colours and `PREFIX_teY.npy`
+    one-hot labels; `tr` and `va` are the other splits. The tokens stay on
+    disk.
+
+    Args:
+        prefix: path up to the underscore, such as `"datasets/cifar10"`.
+        splits: keys of `FILES`, whose examples follow one another.
+        sequence_length: int. Tokens per image, `N`.
+
+    Attributes:
+        labels: int32 array `(M,)`, -1 where there is no file of labels.
+        class_names: tuple of str, the numbers of the classes.
+
+    Raises:
+        ValueError: if a file is not there or not such an array.
+    """
+
+    def __init__(self, prefix, splits, sequence_length):
+        paths = [f"{prefix}_{FILES[split]}X.npy" for split in splits]
+        self.parts = [
+            load_token_file(path, sequence_length=sequence_length)
+            for path in paths
+        ]
+        self.starts = np.cumsum([0] + [len(part) for part in self.parts])
+        self.sequence_length = sequence_length
+        labels = [
+            _load_labels(f"{path[: -len('X.npy')]}Y.npy", len(part))
+            for path, part in zip(paths, self.parts)
+        ]
+        self.labels = np.concatenate([values for values, _ in labels])
+        num_classes = max(count for _, count in labels)
+        self.class_names = tuple(str(i) for i in range(num_classes))
+
+    def fetch(self, index):
+        """The token ids, int32 `(N,)`, inside `tf.data`.
+
+        Args:
+            index: int64 scalar tensor.
+        """
+        import tensorflow as tf
+
+        token_ids = tf.numpy_function(self._read, [index], tf.int32)
+        return tf.ensure_shape(token_ids, (self.sequence_length,))
+
+    def _read(self, index):
+        part = np.searchsorted(self.starts, index, side="right") - 1
+        return self.parts[part][index - self.starts[part]].astype("int32")
+
+
+def _load_labels(path, count):
+    """int32 labels `(M,)` and the number of classes."""
+    if not pathlib.Path(path).is_file():
+        return np.full(count, -1, "int32"), 0
+    one_hot = np.load(path, mmap_mode="r", allow_pickle=False)
+    if (
+        one_hot.ndim != 2
+        or len(one_hot) != count
+        or not (np.sum(one_hot, axis=1) == 1).all()
+        or not (np.max(one_hot, axis=1) == 1).all()
+    ):
+        raise ValueError(
+            f"{path} has shape {one_hot.shape}, expected one-hot labels of "
+            f"{count} images: ({count}, classes), a single 1 in each row."
+        )
+    return np.argmax(one_hot, axis=1).astype("int32"), one_hot.shape[1]

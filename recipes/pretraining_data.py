@@ -1,0 +1,102 @@
+"""The data of a pretraining run: token ids from images, and masks."""
+
+import dataclasses
+import os
+
+import keras
+import numpy as np
+
+import igpt_keras
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """Images of a split, once in order: as arrays, for probes, for the loss."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    tokens: object
+    inputs: object
+
+
+def evaluation_set(settings, tokenizer, split, limit=None):
+    if limit is None:
+        limit = settings.evaluation_images
+    dataset = image_dataset(settings, split)
+    count = len(open_split(settings, split).labels)
+    if limit is not None and limit < count:
+        import tensorflow as tf
+
+        dataset = dataset.unbatch().take(limit).batch(settings.batch_size)
+        # Keras warns of a dataset that ends without having said so.
+        batches = -(-limit // settings.batch_size)
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(batches)
+        )
+    images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
+    if images.ndim == 2:
+        images = keras.ops.convert_to_numpy(tokenizer.detokenize(images))
+    tokens = _tokenize(dataset, tokenizer).cache()
+    return EvaluationSet(images, labels, tokens, _inputs(tokens, settings))
+
+
+def training_set(settings, tokenizer, start_step):
+    dataset = image_dataset(
+        settings,
+        "train",
+        training=True,
+        seed=settings.seed,
+        start_step=start_step,
+    )
+    return _inputs(_tokenize(dataset, tokenizer), settings, start_step)
+
+
+def _tokenize(dataset, tokenizer):
+    import tensorflow as tf
+
+    if dataset.element_spec[0].dtype != tf.uint8:
+        return dataset  # Tokens already.
+
+    def tokenize(images, labels):
+        if keras.backend.backend() == "tensorflow":
+            return tokenizer(images), labels
+        # Other backends cannot be traced into tf.data.
+        token_ids = tf.numpy_function(
+            lambda x: keras.ops.convert_to_numpy(tokenizer(x)),
+            [images],
+            tf.int32,
+        )
+        shape = (images.shape[0], images.shape[1] * images.shape[2])
+        return tf.ensure_shape(token_ids, shape), labels
+
+    return dataset.map(tokenize, os.cpu_count()).prefetch(2)
+
+
+def _inputs(tokens, settings, start_step=0):
+    if settings.objective == "bert":
+        return igpt_keras.data.mask_tokens(
+            tokens, settings.mask_rate, settings.seed, start_step
+        )
+    return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+
+
+def open_split(settings, split):
+    return igpt_keras.data.open_split(
+        settings.dataset,
+        split,
+        settings.input_resolution,
+        data_dir=settings.data_dir,
+        skip_bad_images=settings.skip_bad_images,
+    )
+
+
+def image_dataset(settings, split, **arguments):
+    return igpt_keras.data.image_dataset(
+        settings.dataset,
+        split,
+        settings.input_resolution,
+        settings.batch_size,
+        data_dir=settings.data_dir,
+        skip_bad_images=settings.skip_bad_images,
+        **arguments,
+    )

@@ -1,0 +1,140 @@
+"""Images per second of each stage of the data pipeline, beside TFDS.
+
+    python tools/benchmark_data.py --data_dir=DIRECTORY \
+        --palette=openai/color-clusters/kmeans_centers.npy
+
+Every stage includes those before it, but "augmented" does not need "decoded":
+of a JPEG the crop alone is decoded. All are measured in turns in the same run;
+the ratio to TFDS decoding whole images is what to compare.
+"""
+
+import statistics
+import sys
+import time
+
+from absl import app
+from absl import flags
+
+# Images that pass before the clock starts.
+WARM_UP = 64
+
+
+def define_flags():
+    flags.DEFINE_string("dataset", "imagenet2012", "A TFDS dataset.")
+    flags.DEFINE_string(
+        "data_dir", None, "Directory of prepared TFDS datasets."
+    )
+    flags.DEFINE_string("palette", None, "Palette as .npy. Defaults to random.")
+    flags.DEFINE_integer("vocabulary_size", 512, "Colours of a random palette.")
+    flags.DEFINE_integer("input_resolution", 32, "Side of the images.")
+    flags.DEFINE_integer("images", 1000, "Images in a measurement.")
+    flags.DEFINE_integer("repeats", 3, "Measurements; the median is shown.")
+    flags.DEFINE_list("cores", ["1", "2"], "Numbers of threads to map with.")
+
+
+def stages(name, data_dir, tokenizer, resolution, cores):
+    """By stage an endless dataset and the number of images in an element."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from igpt_keras.data import open_split
+    from igpt_keras.data.augment import augment
+    from igpt_keras.data.resize import resize_image
+    from igpt_keras.data.tfds_records import LAYOUTS
+
+    opened = open_split(name, "train", resolution, data_dir=data_dir)
+    count = len(opened.labels)
+    builder = tfds.builder(name, data_dir=data_dir)
+    # TFDS' own pipeline, from the files to decoded images.
+    read = tfds.ReadConfig(
+        interleave_cycle_length=cores,
+        num_parallel_calls_for_decode=cores,
+        num_parallel_calls_for_interleave_files=cores,
+        try_autocache=False,
+    )
+    theirs = builder.as_dataset(
+        split=LAYOUTS[name].train, read_config=read
+    ).repeat()
+    places = tf.data.Dataset.range(tf.int64.max)
+
+    def decode(k):
+        image = opened.fetch(k % count)
+        if image.dtype == tf.string:
+            image = tf.io.decode_jpeg(image, channels=3)
+        return image
+
+    def crop(k):
+        seed = tf.stack([tf.constant(0, tf.int64), k])
+        return augment(opened.fetch(k % count), name, resolution, seed)
+
+    resized = places.map(lambda k: resize_image(crop(k), resolution), cores)
+    return {
+        "TFDS, decoded": (theirs, 1),
+        "read": (places.map(lambda k: opened.fetch(k % count), cores), 1),
+        "decoded": (places.map(decode, cores), 1),
+        "augmented": (places.map(crop, cores), 1),
+        "resized": (resized, 1),
+        "whole, tokens": (resized.batch(32).map(tokenizer, cores), 32),
+    }
+
+
+def images_per_second(dataset, each, images):
+    import tensorflow as tf
+
+    # Other than TFDS' own, which autotunes nothing here either.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    iterator = iter(dataset.with_options(options))
+    for _ in range(max(1, WARM_UP // each)):
+        next(iterator)
+    elements = max(1, images // each)
+    start = time.perf_counter()
+    for _ in range(elements):
+        next(iterator)
+    return elements * each / (time.perf_counter() - start)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    import numpy as np
+
+    import igpt_keras
+
+    values = flags.FLAGS
+    palette = values.palette
+    if palette is None:
+        generator = np.random.default_rng(0)
+        palette = generator.uniform(-1, 1, (values.vocabulary_size, 3))
+    try:
+        tokenizer = igpt_keras.PaletteTokenizer(palette)
+        for cores in map(int, values.cores):
+            table = stages(
+                values.dataset,
+                values.data_dir,
+                tokenizer,
+                values.input_resolution,
+                cores,
+            )
+            rates = {stage: [] for stage in table}
+            for _ in range(values.repeats):
+                for stage, (dataset, each) in table.items():
+                    rate = images_per_second(dataset, each, values.images)
+                    rates[stage].append(rate)
+            print(f"\n{values.dataset}, {cores} core(s): images per second")
+            theirs = statistics.median(rates["TFDS, decoded"])
+            for stage, found in rates.items():
+                median = statistics.median(found)
+                spread = f"{min(found):,.0f} to {max(found):,.0f}"
+                print(
+                    f"{stage:16}{median:10,.0f}   {median / theirs:5.2f} x   "
+                    f"{spread}",
+                    flush=True,
+                )
+    except ValueError as error:
+        sys.exit(f"benchmark_data.py: {error}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
