@@ -23,7 +23,8 @@ flags.DEFINE_string(
     None,
     "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
     "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
-    "for your own pictures; npy:PREFIX for OpenAI's tokens.",
+    "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
+    "for what tokenize_dataset.py made.",
 )
 flags.DEFINE_string(
     "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."

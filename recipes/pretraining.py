@@ -100,6 +100,9 @@ def resolve(values):
             f"{values['steps']}. Train for {periods * values['period']} steps, "
             "or choose another period."
         )
+    if values["palette"] is None and name.startswith("tokens:"):
+        directory = pathlib.Path(name.removeprefix("tokens:"))
+        values["palette"] = str(directory / "palette.npy")
     if values["palette"] is not None:
         tokenizer = igpt_keras.PaletteTokenizer(values["palette"])
         values["vocabulary_size"] = tokenizer.vocabulary_size
@@ -299,6 +302,13 @@ def _tokenizer(settings, run_dir):
             np.concatenate([x for x, _ in dataset.as_numpy_iterator()]),
             settings.vocabulary_size,
             settings.seed,
+        )
+    made_with = pretraining_data.open_split(settings, "train").tokenizer
+    if made_with not in (None, tokenizer.fingerprint):
+        raise ValueError(
+            f"{settings.dataset} was made with another palette than "
+            f"{settings.palette}: its tokens would mean other colours. Leave "
+            "out --palette, or tokenize the dataset with this one."
         )
     tokenizer.save_palette(path)
     return tokenizer

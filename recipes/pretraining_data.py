@@ -36,7 +36,7 @@ def evaluation_set(settings, tokenizer, split, limit=None):
     images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
     if images.ndim == 2:
         images = keras.ops.convert_to_numpy(tokenizer.detokenize(images))
-    tokens = _tokenize(dataset, tokenizer).cache()
+    tokens = tokenize(dataset, tokenizer).cache()
     return EvaluationSet(images, labels, tokens, _inputs(tokens, settings))
 
 
@@ -48,16 +48,17 @@ def training_set(settings, tokenizer, start_step):
         seed=settings.seed,
         start_step=start_step,
     )
-    return _inputs(_tokenize(dataset, tokenizer), settings, start_step)
+    return _inputs(tokenize(dataset, tokenizer), settings, start_step)
 
 
-def _tokenize(dataset, tokenizer):
+def tokenize(dataset, tokenizer):
+    """Token ids in place of images, on any backend."""
     import tensorflow as tf
 
     if dataset.element_spec[0].dtype != tf.uint8:
         return dataset  # Tokens already.
 
-    def tokenize(images, labels):
+    def tokenize_batch(images, labels):
         if keras.backend.backend() == "tensorflow":
             return tokenizer(images), labels
         # Other backends cannot be traced into tf.data.
@@ -69,7 +70,7 @@ def _tokenize(dataset, tokenizer):
         shape = (images.shape[0], images.shape[1] * images.shape[2])
         return tf.ensure_shape(token_ids, shape), labels
 
-    return dataset.map(tokenize, os.cpu_count()).prefetch(2)
+    return dataset.map(tokenize_batch, os.cpu_count()).prefetch(2)
 
 
 def _inputs(tokens, settings, start_step=0):

@@ -71,14 +71,19 @@ def run_program(program, directory, environment):
 
 
 def test_pretraining_commands_run(tmp_path):
-    """For two steps."""
-    lines = [line for line in commands() if "recipes/pretrain.py" in line]
-    assert len(lines) == 2
+    """One after the other, for two steps."""
+    lines = [
+        line
+        for line in commands()
+        if "recipes/pretrain.py" in line or "recipes/tokenize" in line
+    ]
+    assert len(lines) == 4
     for line in lines:
-        if "--dry_run" not in line:
+        if "pretrain.py" in line and "--dry_run" not in line:
             line += " --steps=2 --probe_images=64 --evaluation_images=64"
         run_command(line, tmp_path)
-    assert (tmp_path / "runs" / "digits" / "completions.png").is_file()
+    for run in ("digits", "from_tokens"):
+        assert (tmp_path / "runs" / run / "completions.png").is_file()
 
 
 def test_training_program_runs(tmp_path, subprocess_environment):
@@ -126,7 +131,7 @@ def test_weights_in_and_out(released, tmp_path, subprocess_environment):
     download, convert, evaluate = (
         line
         for line in commands()
-        if line.startswith("python") and "pretrain.py" not in line
+        if "tools/" in line or "recipes/evaluate.py" in line
     )
     assert " --palette " in download
     download = download.replace(" --palette ", " ")

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import hashlib
+import os
 import typing
 
 import numpy as np
@@ -9,9 +10,10 @@ from sklearn.datasets import load_digits
 from igpt_keras.data.picture_folder import open_folder
 from igpt_keras.data.tfds_records import LAYOUTS
 from igpt_keras.data.tfds_records import open_tfds
+from igpt_keras.data.token_cache import open_token_cache
 from igpt_keras.data.token_split import TokenSplit
 
-DATASETS = ("digits", *LAYOUTS, "folder:PATH", "npy:PREFIX")
+DATASETS = ("digits", *LAYOUTS, "folder:PATH", "npy:PREFIX", "tokens:DIRECTORY")
 SPLITS = ("train", "validation", "test")
 # Section 3.1 of the paper. Datasets without a test split give a share first.
 TEST_SHARE = 0.2
@@ -41,15 +43,20 @@ class Split:
         labels: int32 array `(M,)`; -1 where there are no labels.
         class_names: tuple of str, empty where there are no labels.
         fetch: function of an int64 scalar tensor in `[0, M)` to the image,
-            uint8 `(H, W, 3)` or a JPEG as a string, inside `tf.data`; for
-            `npy:` to int32 `(N,)`.
+            uint8 `(H, W, 3)` or a JPEG as a string, inside `tf.data`; of
+            tokens, of int64 `(B,)` to int32 `(B, N)`.
         skipped: tuple of str, why pictures were left out.
+        is_tokens: bool. Whether there are tokens in place of images.
+        tokenizer: str, fingerprint of the tokenizer that made the tokens, or
+            `None` where that is not known.
     """
 
     labels: np.ndarray
     class_names: tuple
     fetch: typing.Callable
     skipped: tuple = ()
+    is_tokens: bool = False
+    tokenizer: str | None = None
 
 
 def open_split(
@@ -101,7 +108,24 @@ def open_split(
     elif name.startswith("npy:"):
         prefix = name.removeprefix("npy:")
         source = TokenSplit(prefix, wanted, input_resolution**2)
-        return Split(source.labels, source.class_names, source.fetch)
+        return Split(
+            source.labels, source.class_names, source.fetch, is_tokens=True
+        )
+    elif name.startswith("tokens:"):
+        if fold_validation:
+            raise ValueError(
+                "A token cache was split when it was made; fold_validation is "
+                "not for it."
+            )
+        directory = os.path.join(name.removeprefix("tokens:"), split)
+        source = open_token_cache(directory, input_resolution**2)
+        return Split(
+            source.labels,
+            source.class_names,
+            source.fetch,
+            is_tokens=True,
+            tokenizer=source.tokenizer,
+        )
     else:
         raise ValueError(
             f"Unknown dataset {name!r}; the known ones are "
@@ -139,7 +163,7 @@ def load_examples(
     """Loads one split of a dataset into memory: `open_split`, and all images.
 
     Args:
-        name: dataset, as `image_dataset` takes it, but `npy:`.
+        name: dataset, as `image_dataset` takes it, of images.
         split: `"train"`, `"validation"` or `"test"`.
         input_resolution: int. Side of the images, `R`.
         fold_validation: bool. Whether train includes validation, for a final

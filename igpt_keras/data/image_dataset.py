@@ -33,8 +33,9 @@ def image_dataset(
     `"imagenet2012"`, `"imagenet_resized/32x32"`,
     `"downsampled_imagenet/32x32"` and `"downsampled_imagenet/64x64"` (without
     labels); `"folder:PATH"`, your own pictures, in class subdirectories if
-    they have labels; `"npy:PREFIX"`, tokens that OpenAI released, which come
-    as int32 `(B, N)` in place of images.
+    they have labels. Tokens, int32 `(B, N)`, in place of images come from
+    `"npy:PREFIX"`, files that OpenAI released, and `"tokens:DIRECTORY"`, a
+    cache that `recipes/tokenize_dataset.py` made, augmentation included.
 
     Splits (section 3.1 of the paper): validation is 4 % of ImageNet's train
     images and 10 % of other datasets'; test is ImageNet's validation set; a
@@ -93,28 +94,28 @@ def image_dataset(
     )
     num_examples = len(opened.labels)
     labels = tf.constant(opened.labels)
-    is_tokens = name.startswith("npy:")
 
-    def load(k):
-        image = opened.fetch(k)
-        if not is_tokens:
-            image = prepare_for_evaluation(image, input_resolution)
-        return image, labels[k]
-
-    def load_augmented(k):
+    def shuffle(k):
+        """The example at place `k`, and what is random of it."""
         epoch, position = k // num_examples, k % num_examples
         index = tf.random.experimental.index_shuffle(
             position, seed=tf.stack([seed, epoch]), max_index=num_examples - 1
         )
-        image = opened.fetch(index)
-        if not is_tokens:
-            image = prepare_for_training(
-                image,
-                name,
-                input_resolution,
-                seed=tf.stack([seed, epoch * num_examples + index]),
-            )
+        return index, tf.stack([seed, epoch * num_examples + index])
+
+    def load(k):
+        image = prepare_for_evaluation(opened.fetch(k), input_resolution)
+        return image, labels[k]
+
+    def load_augmented(k):
+        index, image_seed = shuffle(k)
+        image = prepare_for_training(
+            opened.fetch(index), name, input_resolution, image_seed
+        )
         return image, labels[index]
+
+    def load_tokens(indices):
+        return opened.fetch(indices), tf.gather(labels, indices)
 
     order, batch_size = _order(
         None if training else num_examples,
@@ -122,8 +123,16 @@ def image_dataset(
         start_step,
         input_context,
     )
-    dataset = order.map(load_augmented if training else load, os.cpu_count())
-    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(2)
+    threads = os.cpu_count()
+    if opened.is_tokens:
+        if training:
+            order = order.map(lambda k: shuffle(k)[0])
+        order = order.batch(batch_size, drop_remainder=training)
+        dataset = order.map(load_tokens, threads)
+    else:
+        dataset = order.map(load_augmented if training else load, threads)
+        dataset = dataset.batch(batch_size, drop_remainder=training)
+    dataset = dataset.prefetch(2)
     # TensorFlow 2.21: an autotuned iterator that ends can block, with Python's
     # lock held, for as long as it has run, up to a minute.
     options = tf.data.Options()

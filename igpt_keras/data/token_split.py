@@ -2,6 +2,7 @@ import pathlib
 
 import numpy as np
 
+from igpt_keras.data.token_cache import read_rows
 from igpt_keras.data.token_file import load_token_file
 
 FILES = {"train": "tr", "validation": "va", "test": "te"}
@@ -43,20 +44,19 @@ class TokenSplit:
         num_classes = max(count for _, count in labels)
         self.class_names = tuple(str(i) for i in range(num_classes))
 
-    def fetch(self, index):
-        """The token ids, int32 `(N,)`, inside `tf.data`.
+    def fetch(self, indices):
+        """Token ids, int32 `(B, N)`, inside `tf.data`.
 
         Args:
-            index: int64 scalar tensor.
+            indices: int64 tensor `(B,)`.
         """
         import tensorflow as tf
 
-        token_ids = tf.numpy_function(self._read, [index], tf.int32)
-        return tf.ensure_shape(token_ids, (self.sequence_length,))
+        token_ids = tf.numpy_function(self._read, [indices], tf.int32)
+        return tf.ensure_shape(token_ids, (None, self.sequence_length))
 
-    def _read(self, index):
-        part = np.searchsorted(self.starts, index, side="right") - 1
-        return self.parts[part][index - self.starts[part]].astype("int32")
+    def _read(self, indices):
+        return read_rows(self.parts, self.starts, indices)
 
 
 def _load_labels(path, count):

@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import math
 import os
 import pathlib
@@ -241,6 +242,11 @@ class PaletteTokenizer(keras.layers.Layer):
         return keras.KerasTensor(
             self.compute_output_shape(images.shape), "int32"
         )
+
+    @property
+    def fingerprint(self):
+        """sha256 of the palette: tokens of equal ones are interchangeable."""
+        return hashlib.sha256(self.palette.tobytes()).hexdigest()
 
     def save_palette(self, path):
         """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""

@@ -1,0 +1,73 @@
+"""Tokenizes a dataset once, for training that then reads tokens alone.
+
+    python recipes/tokenize_dataset.py --dataset=imagenet2012 --crops=10 \
+        --palette=openai/color-clusters/kmeans_centers.npy --output=tokens
+    python recipes/pretrain.py --dataset=tokens:tokens --preset=igpt_s \
+        --run_dir=runs/igpt_s
+
+Validation and test are the pictures that evaluation sees. Stopped and given
+again, the command continues.
+"""
+
+import signal
+import sys
+
+from absl import app
+from absl import flags
+
+flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
+flags.DEFINE_string(
+    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
+)
+flags.DEFINE_bool(
+    "skip_bad_images",
+    False,
+    "Leave out, count and list pictures of a folder that cannot be used.",
+)
+flags.DEFINE_integer(
+    "input_resolution", 32, "Side of the images.", lower_bound=1
+)
+flags.DEFINE_string("palette", None, "A palette as .npy.")
+flags.DEFINE_integer(
+    "crops",
+    1,
+    "Random crops of each training image, a new one for each epoch that is to "
+    "see it anew. 0 takes the one picture that evaluation sees.",
+    lower_bound=0,
+)
+flags.DEFINE_integer("seed", 0, "Of the random crops.")
+flags.DEFINE_string("output", None, "Directory to write, or to continue.")
+flags.mark_flags_as_required(["dataset", "palette", "output"])
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    # After the flags are parsed: --help need not wait for TensorFlow.
+    import dataset_tokenization
+
+    names = (
+        "dataset",
+        "data_dir",
+        "skip_bad_images",
+        "input_resolution",
+        "palette",
+        "crops",
+        "seed",
+        "output",
+    )
+    try:
+        # A preempted machine sends SIGTERM: stop as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        dataset_tokenization.run(
+            {name: flags.FLAGS[name].value for name in names}
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"tokenize_dataset.py: {error}")
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,202 @@
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from tiny import array
+
+import igpt_keras
+
+pytest.importorskip("tensorflow")
+import dataset_tokenization  # noqa: E402
+
+from igpt_keras.data import image_dataset  # noqa: E402
+from igpt_keras.data import token_cache  # noqa: E402
+from igpt_keras.data.token_cache import open_token_cache  # noqa: E402
+
+PALETTE = np.repeat(np.linspace(-1, 1, 17)[:, None], 3, axis=1)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_tokenization, "BATCH_SIZE", 64)
+    monkeypatch.setattr(dataset_tokenization, "STEPS_PER_SHARD", 8)
+    open_token_cache.cache_clear()
+    np.save(tmp_path / "palette.npy", PALETTE)
+    return {
+        "dataset": "digits",
+        "data_dir": None,
+        "skip_bad_images": False,
+        "input_resolution": 8,
+        "palette": str(tmp_path / "palette.npy"),
+        "crops": 2,
+        "seed": 0,
+        "output": str(tmp_path / "cache"),
+    }
+
+
+def digests(directory):
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in sorted(directory.rglob("*.*"))
+    }
+
+
+def test_holds_the_tokens_of_the_dataset(settings, tmp_path):
+    dataset_tokenization.run(settings)
+    tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
+    for split, training, count in (
+        ("train", True, 2 * 1295),
+        ("validation", False, 143),
+        ("test", False, 359),
+    ):
+        cache = open_token_cache(str(tmp_path / "cache" / split), 64)
+        assert len(cache.labels) == count
+        # Whatever the batch size, the stream of images is the same.
+        dataset = image_dataset("digits", split, 8, 100, training=training)
+        images, labels = map(
+            np.concatenate, zip(*dataset.take(30).as_numpy_iterator())
+        )
+        rows = cache._read(np.arange(count))
+        np.testing.assert_array_equal(rows, array(tokenizer(images[:count])))
+        np.testing.assert_array_equal(cache.labels, labels[:count])
+    assert len(list((tmp_path / "cache" / "train").glob("tokens-*"))) == 6
+    shard = np.load(tmp_path / "cache" / "train" / "tokens-00000.npy")
+    assert shard.dtype == np.uint16 and shard.shape == (512, 64)
+    manifest = json.loads(
+        (tmp_path / "cache" / "train" / "manifest.json").read_text()
+    )
+    assert manifest["crops"] == 2 and manifest["rows"] == 2 * 1295
+    assert manifest["tokenizer"] == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("stop", [3, 4, 13])
+def test_stopped_and_continued_is_the_same(
+    stop, settings, tmp_path, monkeypatch
+):
+    """Stopped while a shard is written; each is two files."""
+    whole = {**settings, "output": str(tmp_path / "whole")}
+    dataset_tokenization.run(whole)
+    written, calls = token_cache.write_shard, []
+
+    def interrupted(path, value):
+        calls.append(path)
+        if len(calls) == stop:
+            path.with_name(path.name + ".tmp").write_bytes(b"half")
+            raise KeyboardInterrupt
+        return written(path, value)
+
+    monkeypatch.setattr(token_cache, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dataset_tokenization.run(settings)
+    message = "no complete token cache.*again if it was stopped"
+    with pytest.raises(ValueError, match=message):
+        image_dataset(f"tokens:{settings['output']}", "test", 8, 4)
+    before = len(calls)
+    dataset_tokenization.run(settings)
+    again = [path for path in calls[before:]]
+    # Whole shards were kept.
+    assert len(again) < 16 - stop + 3
+    assert digests(tmp_path / "cache") == digests(tmp_path / "whole")
+
+
+def test_training_reads_it(settings, tmp_path):
+    dataset_tokenization.run(settings)
+    name = f"tokens:{settings['output']}"
+    dataset = image_dataset(name, "train", 8, 259, training=True)
+    epochs = [x for x, _ in dataset.take(20).as_numpy_iterator()]
+    rows = open_token_cache(f"{settings['output']}/train", 64)._read(
+        np.arange(2590)
+    )
+    everything = np.sort(rows.view("V256").ravel())
+    for epoch in (epochs[:10], epochs[10:]):
+        found = np.ascontiguousarray(np.concatenate(epoch))
+        np.testing.assert_array_equal(
+            np.sort(found.view("V256").ravel()), everything
+        )
+    assert not np.array_equal(epochs[0], epochs[10])
+    resumed = image_dataset(name, "train", 8, 259, training=True, start_step=7)
+    np.testing.assert_array_equal(next(iter(resumed))[0], epochs[7])
+
+
+def pretrain(*flags):
+    return subprocess.run(
+        [sys.executable, ROOT / "recipes" / "pretrain.py", *flags],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_commands(settings, tmp_path):
+    result = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "recipes" / "tokenize_dataset.py",
+            "--dataset=digits",
+            "--input_resolution=8",
+            f"--palette={settings['palette']}",
+            f"--output={settings['output']}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"--dataset=tokens:{settings['output']}" in result.stdout
+    flags = [
+        f"--dataset=tokens:{settings['output']}",
+        "--input_resolution=8",
+        "--preset=igpt_nano",
+        "--steps=2",
+        "--probe_images=64",
+        "--evaluation_images=64",
+    ]
+    trained = pretrain(*flags, f"--run_dir={tmp_path / 'run'}")
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    assert (tmp_path / "run" / "completions.png").is_file()
+    other = PALETTE.copy()
+    other[3] = [0.5, 0, 0]
+    np.save(tmp_path / "other.npy", other)
+    refused = pretrain(
+        *flags,
+        f"--run_dir={tmp_path / 'other'}",
+        f"--palette={tmp_path / 'other.npy'}",
+    )
+    assert refused.returncode == 1
+    assert "was made with another palette" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_refuses(settings, tmp_path):
+    dataset_tokenization.run({**settings, "crops": 0})
+    message = "holds a cache with another crops, seed"
+    with pytest.raises(ValueError, match=message):
+        dataset_tokenization.run({**settings, "seed": 1})
+    other = {**settings, "output": str(tmp_path)}
+    with pytest.raises(ValueError, match="is not empty and holds no token"):
+        dataset_tokenization.run(other)
+    name = f"tokens:{settings['output']}"
+    with pytest.raises(ValueError, match="64 tokens per image, and 1024 were"):
+        image_dataset(name, "train", 32, 4)
+    with pytest.raises(ValueError, match="holds tokens already"):
+        dataset_tokenization.run(
+            {**settings, "dataset": name, "output": str(tmp_path / "again")}
+        )
+    shard = tmp_path / "cache" / "test" / "tokens-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match="tokens-00000.npy is damaged"):
+        image_dataset(name, "test", 8, 4)
+    manifest = tmp_path / "cache" / "validation" / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"format": 1', '"format": 9'))
+    with pytest.raises(ValueError, match="has format 9"):
+        image_dataset(name, "validation", 8, 4)
+    manifest.write_text("{}")
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        image_dataset(name, "validation", 8, 4)
