@@ -11,7 +11,13 @@ from conftest import ROOT
 
 import igpt_keras
 
-SUITES = ["layers", "models", "tokenizers", "probes", "conversion"]
+SUITES = [
+    "layers",
+    "models",
+    "tokenizers",
+    "probes",
+    "conversion/save_huggingface_test.py",
+]
 # Variations that cost a compilation each and say little more about a backend.
 REST = "bfloat16 or xla or limits or ties or refuses or overrides or damaged"
 

@@ -1,11 +1,13 @@
 """Images per second of each stage of the data pipeline, beside TFDS.
 
     python tools/benchmark_data.py --data_dir=DIRECTORY \
-        --palette=openai/color-clusters/kmeans_centers.npy
+        --palette=openai/color-clusters/kmeans_centers.npy --tokens=DIRECTORY
 
 Every stage includes those before it, but "augmented" does not need "decoded":
 of a JPEG the crop alone is decoded. All are measured in turns in the same run;
-the ratio to TFDS decoding whole images is what to compare.
+the ratio to TFDS decoding whole images is what to compare. For a token cache
+(`--tokens`, of recipes/tokenize_dataset.py) tokens per second stand beside what
+training `igpt_s` takes in at `--teraflops`.
 """
 
 import statistics
@@ -29,6 +31,13 @@ def define_flags():
     flags.DEFINE_integer("input_resolution", 32, "Side of the images.")
     flags.DEFINE_integer("images", 1000, "Images in a measurement.")
     flags.DEFINE_integer("repeats", 3, "Measurements; the median is shown.")
+    flags.DEFINE_string("tokens", None, "A token cache to read too.")
+    flags.DEFINE_float(
+        "teraflops",
+        300,
+        "1e12 floating-point operations per second of one accelerator, as "
+        "training reaches them.",
+    )
     flags.DEFINE_list("cores", ["1", "2"], "Numbers of threads to map with.")
 
 
@@ -94,6 +103,27 @@ def images_per_second(dataset, each, images):
     return elements * each / (time.perf_counter() - start)
 
 
+def report_cache(directory, resolution, images, teraflops):
+    """Prints the rate of a token cache, and what `igpt_s` takes in."""
+    from igpt_keras import presets
+    from igpt_keras.data import image_dataset
+
+    batch_size = 128
+    dataset = image_dataset(
+        f"tokens:{directory}", "train", resolution, batch_size, training=True
+    )
+    size = {**presets.IGPT["igpt_s"], "sequence_length": resolution**2}
+    del size["num_heads"]
+    flops = presets.count_training_flops(**size, batch_size=1)
+    need = teraflops * 1e12 / flops * resolution**2
+    rate = images_per_second(dataset, batch_size, 100 * images) * resolution**2
+    print(
+        f"\ncached tokens: {rate / 1e6:,.1f} million per second; igpt_s at "
+        f"{teraflops:g} TFLOP/s takes in {need / 1e6:,.2f} million: "
+        f"{rate / need:,.0f} times"
+    )
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
@@ -131,6 +161,13 @@ def main(argv):
                     f"{spread}",
                     flush=True,
                 )
+        if values.tokens is not None:
+            report_cache(
+                values.tokens,
+                values.input_resolution,
+                values.images,
+                values.teraflops,
+            )
     except ValueError as error:
         sys.exit(f"benchmark_data.py: {error}")
 
