@@ -338,6 +338,13 @@ def test_unprepared_imagenet_says_what_to_place_where(tmp_path):
         load_examples("imagenet2012", "train", 32, data_dir=str(tmp_path))
 
 
+def test_interrupted_preparation_is_no_data(tmp_path):
+    """As `tfds build` leaves it when it is stopped."""
+    (tmp_path / "cifar100" / "3.0.2.incomplete.AB12CD").mkdir(parents=True)
+    with pytest.raises(ValueError, match="interrupted `tfds build` starts"):
+        load_examples("cifar100", "train", 32, data_dir=str(tmp_path))
+
+
 def test_unprepared_dataset(tmp_path):
     with pytest.raises(ValueError, match="tfds build cifar10 --data_dir="):
         load_examples("cifar10", "train", 32, data_dir=str(tmp_path))

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 from tiny import array
 
 import igpt_keras
@@ -22,6 +23,7 @@ PALETTE = np.repeat(np.linspace(-1, 1, 17)[:, None], 3, axis=1)
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(dataset_tokenization, "BATCH_SIZE", 64)
     monkeypatch.setattr(dataset_tokenization, "STEPS_PER_SHARD", 8)
     open_token_cache.cache_clear()
@@ -169,6 +171,21 @@ def test_commands(settings, tmp_path):
     assert refused.returncode == 1
     assert "was made with another palette" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_bad_pictures_are_listed_or_end_it(settings, tmp_path, capsys):
+    for i in range(20):
+        picture = Image.new("RGB", (12, 9), (12 * i, 0, 0))
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        picture.save(tmp_path / "pictures" / f"{i}.png")
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"")
+    folder = {**settings, "dataset": f"folder:{tmp_path / 'pictures'}"}
+    with pytest.raises(ValueError, match="bad.png cannot be read"):
+        dataset_tokenization.run({**folder, "output": str(tmp_path / "no")})
+    dataset_tokenization.run({**folder, "skip_bad_images": True})
+    printed = capsys.readouterr().out
+    assert "Left out 1 pictures:" in printed
+    assert printed.count("bad.png cannot be read") == 1
 
 
 def test_refuses(settings, tmp_path):
