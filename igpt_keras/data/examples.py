@@ -109,7 +109,7 @@ def open_split(
         prefix = name.removeprefix("npy:")
         source = TokenSplit(prefix, wanted, input_resolution**2)
         return Split(
-            source.labels, source.class_names, source.fetch, is_tokens=True
+            source.labels, source.class_names, source.rows.fetch, is_tokens=True
         )
     elif name.startswith("tokens:"):
         if fold_validation:
@@ -122,7 +122,7 @@ def open_split(
         return Split(
             source.labels,
             source.class_names,
-            source.fetch,
+            source.rows.fetch,
             is_tokens=True,
             tokenizer=source.tokenizer,
         )

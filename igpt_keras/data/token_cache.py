@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from igpt_keras.data.token_rows import TokenRows
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 
@@ -22,6 +24,7 @@ class TokenCache:
         sequence_length: int. Tokens per image, `N`.
 
     Attributes:
+        rows: `TokenRows` of the tokens.
         labels: int32 array `(M,)`, -1 without labels.
         class_names: tuple of str, empty without labels.
         tokenizer: str, fingerprint of the tokenizer that made the tokens.
@@ -63,40 +66,8 @@ class TokenCache:
                 f"{sequence_length} were asked for: it is of another "
                 "input resolution."
             )
-        self.sequence_length = sequence_length
-        self.parts = tokens
-        self.starts = np.cumsum([0] + [len(part) for part in tokens])
+        self.rows = TokenRows(tokens)
         self.labels = np.concatenate(labels)
-
-    def fetch(self, indices):
-        """Token ids, int32 `(B, N)`, inside `tf.data`.
-
-        Args:
-            indices: int64 tensor `(B,)`.
-        """
-        import tensorflow as tf
-
-        token_ids = tf.numpy_function(self._read, [indices], tf.int32)
-        return tf.ensure_shape(token_ids, (None, self.sequence_length))
-
-    def _read(self, indices):
-        return read_rows(self.parts, self.starts, indices)
-
-
-def read_rows(parts, starts, indices):
-    """Rows of arrays that follow one another, int32.
-
-    Args:
-        parts: list of arrays `(rows, N)`.
-        starts: int array, number of rows before each part, and in all.
-        indices: int array `(B,)`.
-    """
-    rows = np.empty((len(indices), parts[0].shape[1]), "int32")
-    which = np.searchsorted(starts, indices, side="right") - 1
-    for part in np.unique(which):
-        here = which == part
-        rows[here] = parts[part][indices[here] - starts[part]]
-    return rows
 
 
 @functools.cache

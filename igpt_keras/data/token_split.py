@@ -2,8 +2,8 @@ import pathlib
 
 import numpy as np
 
-from igpt_keras.data.token_cache import read_rows
 from igpt_keras.data.token_file import load_token_file
+from igpt_keras.data.token_rows import TokenRows
 
 FILES = {"train": "tr", "validation": "va", "test": "te"}
 
@@ -21,6 +21,7 @@ class TokenSplit:
         sequence_length: int. Tokens per image, `N`.
 
     Attributes:
+        rows: `TokenRows` of the tokens.
         labels: int32 array `(M,)`, -1 where there is no file of labels.
         class_names: tuple of str, the numbers of the classes.
 
@@ -30,33 +31,18 @@ class TokenSplit:
 
     def __init__(self, prefix, splits, sequence_length):
         paths = [f"{prefix}_{FILES[split]}X.npy" for split in splits]
-        self.parts = [
+        parts = [
             load_token_file(path, sequence_length=sequence_length)
             for path in paths
         ]
-        self.starts = np.cumsum([0] + [len(part) for part in self.parts])
-        self.sequence_length = sequence_length
+        self.rows = TokenRows(parts)
         labels = [
             _load_labels(f"{path[: -len('X.npy')]}Y.npy", len(part))
-            for path, part in zip(paths, self.parts)
+            for path, part in zip(paths, parts)
         ]
         self.labels = np.concatenate([values for values, _ in labels])
         num_classes = max(count for _, count in labels)
         self.class_names = tuple(str(i) for i in range(num_classes))
-
-    def fetch(self, indices):
-        """Token ids, int32 `(B, N)`, inside `tf.data`.
-
-        Args:
-            indices: int64 tensor `(B,)`.
-        """
-        import tensorflow as tf
-
-        token_ids = tf.numpy_function(self._read, [indices], tf.int32)
-        return tf.ensure_shape(token_ids, (None, self.sequence_length))
-
-    def _read(self, indices):
-        return read_rows(self.parts, self.starts, indices)
 
 
 def _load_labels(path, count):

@@ -64,7 +64,7 @@ def test_holds_the_tokens_of_the_dataset(settings, tmp_path):
         images, labels = map(
             np.concatenate, zip(*dataset.take(30).as_numpy_iterator())
         )
-        rows = cache._read(np.arange(count))
+        rows = cache.rows.read(np.arange(count))
         np.testing.assert_array_equal(rows, array(tokenizer(images[:count])))
         np.testing.assert_array_equal(cache.labels, labels[:count])
     assert len(list((tmp_path / "cache" / "train").glob("tokens-*"))) == 6
@@ -112,7 +112,7 @@ def test_training_reads_it(settings, tmp_path):
     name = f"tokens:{settings['output']}"
     dataset = image_dataset(name, "train", 8, 259, training=True)
     epochs = [x for x, _ in dataset.take(20).as_numpy_iterator()]
-    rows = open_token_cache(f"{settings['output']}/train", 64)._read(
+    rows = open_token_cache(f"{settings['output']}/train", 64).rows.read(
         np.arange(2590)
     )
     everything = np.sort(rows.view("V256").ravel())
