@@ -10,11 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 from sklearn.cluster import KMeans
+from sklearn.cluster import kmeans_plusplus
 
 # Pixels compared with their candidates at a time: what a cache holds.
 _CHUNK = 1024
 # Cells along each side of the colour cube.
 _CELLS = 16
+# Iterations of k-means between two reports of its error. A round costs one
+# iteration more than it makes.
+_ROUND = 10
 _FILE = "palette.npy"
 # What `np.load` raises for files that are no array, or claim to be a huge one.
 _NOT_AN_ARRAY = (
@@ -127,11 +131,77 @@ class PaletteTokenizer(keras.layers.Layer):
             chosen = generator.choice(len(pixels), max_pixels, replace=False)
             pixels = pixels[chosen]
         colours, counts = np.unique(pixels, axis=0, return_counts=True)
+        return cls.fit_histogram(
+            colours, counts, vocabulary_size, seed, start_pixels=max_pixels
+        )
+
+    @classmethod
+    def fit_histogram(
+        cls,
+        colours,
+        counts,
+        vocabulary_size=512,
+        seed=0,
+        start_pixels=100_000,
+        max_iterations=300,
+        on_round=None,
+    ):
+        """Fits a palette to distinct colours and how often each occurs.
+
+        `fit` for any number of pixels: memory grows with the distinct colours
+        only, by about 100 bytes each, which is 1.7 GB if all 2**24 occur.
+
+        Args:
+            colours: uint8 array `(D, 3)` without duplicates.
+            counts: array `(D,)`, positive; weights need not be whole.
+            vocabulary_size: int. Number of colours. Defaults to 512.
+            seed: int. The same seed gives the same palette. Defaults to 0.
+            start_pixels: int. Of more pixels than this, so many drawn at
+                random choose the starting colours (k-means++). All pixels
+                take part in the iterations.
+            max_iterations: int. Defaults to 300.
+            on_round: called with the iterations made and the mean squared
+                error, a channel, in levels of 0 to 255, as k-means proceeds.
+
+        Returns:
+            A `PaletteTokenizer`; colours are sorted from dark to bright.
+
+        Raises:
+            ValueError: if colours and counts are not of that form.
+        """
+        colours, counts = np.asarray(colours), np.asarray(counts)
+        if (
+            counts.ndim != 1
+            or colours.dtype != "uint8"
+            or colours.shape != (len(counts), 3)
+            or min(len(counts), vocabulary_size, max_iterations) < 1
+            or not (counts > 0).all()
+        ):
+            raise ValueError(
+                "A palette needs uint8 colours (D, 3), as many positive counts "
+                "and at least one colour and one iteration, received "
+                f"{colours.dtype} {colours.shape}, counts {counts.shape}, "
+                f"vocabulary_size={vocabulary_size} and "
+                f"max_iterations={max_iterations}. Leave out colours that do "
+                "not occur."
+            )
         colours = colours / 127.5 - 1
         if len(colours) > vocabulary_size:
-            k_means = KMeans(vocabulary_size, n_init=1, random_state=seed)
-            k_means.fit(colours, sample_weight=counts)
-            colours = np.clip(k_means.cluster_centers_, -1, 1)
+            start = "k-means++"
+            if counts.sum() > start_pixels:
+                start = _start(
+                    colours, counts, vocabulary_size, seed, start_pixels
+                )
+            colours = _k_means(
+                colours,
+                counts,
+                start,
+                seed,
+                vocabulary_size,
+                max_iterations,
+                on_round,
+            )
+            colours = np.clip(colours, -1, 1)
         luminance = colours @ [0.299, 0.587, 0.114]
         return cls(colours[np.argsort(luminance, kind="stable")])
 
@@ -267,6 +337,42 @@ class PaletteTokenizer(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "palette": self.palette.tolist()}
+
+
+def _start(colours, counts, clusters, seed, pixels):
+    """Centres that k-means++ chooses among pixels drawn at random."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(pixels, counts / counts.sum())
+    if np.count_nonzero(drawn) < clusters:
+        return "k-means++"
+    chosen = drawn > 0
+    centres, _ = kmeans_plusplus(
+        colours[chosen],
+        clusters,
+        sample_weight=drawn[chosen],
+        random_state=seed,
+    )
+    return centres
+
+
+def _k_means(colours, counts, start, seed, clusters, max_iterations, on_round):
+    """Centres after Lloyd's iterations, made in rounds if they are reported."""
+    iterations = 0
+    while True:
+        limit = max_iterations - iterations
+        if on_round is not None:
+            limit = min(limit, _ROUND)
+        k_means = KMeans(
+            clusters, init=start, n_init=1, max_iter=limit, random_state=seed
+        )
+        k_means.fit(colours, sample_weight=counts)
+        start = k_means.cluster_centers_
+        iterations += k_means.n_iter_
+        if on_round is not None:
+            error = k_means.inertia_ / (3 * counts.sum())
+            on_round(iterations, 127.5**2 * error)
+        if k_means.n_iter_ < limit or iterations == max_iterations:
+            return start
 
 
 def _read_palette(path):

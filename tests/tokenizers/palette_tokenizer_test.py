@@ -3,6 +3,7 @@ import hashlib
 import keras
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from tiny import array
 
 from igpt_keras import PaletteTokenizer
@@ -136,6 +137,107 @@ def test_fit_beats_random_colours_and_is_seeded():
         for size in (2, 8, 32, 128)
     ]
     assert errors == sorted(errors, reverse=True)
+
+
+def histogram(images):
+    return np.unique(images.reshape(-1, 3), axis=0, return_counts=True)
+
+
+def pixel_error(colours, counts, palette):
+    """Mean squared error a channel, in levels of 0 to 255."""
+    colours = colours.astype("float64")
+    centres = 127.5 * (palette.astype("float64") + 1)
+    distances = ((colours[:, None] - centres) ** 2).sum(-1).min(axis=1)
+    return (distances * counts).sum() / (3 * counts.sum())
+
+
+def test_fit_is_weighted_k_means_over_distinct_colours():
+    images = random_images(6, 16) // 8 * 8
+    colours, counts = histogram(images)
+    assert counts.max() > 1
+    k_means = KMeans(20, n_init=1, random_state=3)
+    k_means.fit(colours / 127.5 - 1, sample_weight=counts)
+    centres = np.clip(k_means.cluster_centers_, -1, 1)
+    luminance = centres @ [0.299, 0.587, 0.114]
+    expected = centres[np.argsort(luminance)].astype("float32")
+    for tokenizer in (
+        PaletteTokenizer.fit(images, 20, seed=3),
+        PaletteTokenizer.fit_histogram(colours, counts, 20, seed=3),
+    ):
+        np.testing.assert_array_equal(tokenizer.palette, expected)
+
+
+def test_rounds_report_an_error_that_never_rises():
+    colours, counts = histogram(random_images(4, 32))
+    rounds = []
+
+    def fit(**options):
+        return PaletteTokenizer.fit_histogram(
+            colours, counts, vocabulary_size=24, **options
+        ).palette
+
+    reported = fit(on_round=lambda *values: rounds.append(values))
+    # Rounding aside, it is the same as without reports.
+    np.testing.assert_allclose(reported, fit(), atol=1e-6)
+    iterations, errors = zip(*rounds)
+    assert len(rounds) > 2
+    assert iterations[:2] == (10, 20)
+    assert all(np.diff(errors) <= 0) and errors[-1] < errors[0]
+    expected = pixel_error(colours, counts, reported)
+    np.testing.assert_allclose(errors[-1], expected, rtol=1e-6)
+    rounds.clear()
+    fit(max_iterations=13, on_round=lambda *values: rounds.append(values))
+    assert [iterations for iterations, _ in rounds] == [10, 13]
+
+
+def test_starting_from_some_pixels_uses_all():
+    colours, counts = histogram(random_images(4, 32) // 2)
+
+    def fit(seed=0, start_pixels=300, weights=counts):
+        return PaletteTokenizer.fit_histogram(
+            colours, weights, 16, seed, start_pixels
+        ).palette
+
+    palette = fit()
+    np.testing.assert_array_equal(palette, fit())
+    assert (palette != fit(seed=1)).any()
+    assert (palette != fit(start_pixels=10**6)).any()
+    errors = [
+        pixel_error(colours, counts, x)
+        for x in (palette, fit(start_pixels=10**6), colours[:16] / 127.5 - 1)
+    ]
+    assert errors[0] < 1.05 * errors[1] < 0.7 * errors[2]
+    # Weights need not be whole, and their scale is nothing.
+    scaled = fit(start_pixels=10**9, weights=counts / 4)
+    np.testing.assert_array_equal(scaled, fit(start_pixels=10**9))
+
+
+def test_one_colour_nearly_everywhere():
+    """The pixels to start from have fewer colours than the palette is to."""
+    colours, counts = histogram(random_images(1, 8))
+    counts[0] = 10**12
+    tokenizer = PaletteTokenizer.fit_histogram(colours, counts, 16)
+    assert tokenizer.vocabulary_size == 16
+    assert (tokenizer.colours == colours[0]).all(axis=1).any()
+
+
+@pytest.mark.parametrize(
+    "colours, counts, arguments",
+    [
+        (np.zeros((2, 3)), [1, 1], {}),
+        (np.zeros((2, 4), "uint8"), [1, 1], {}),
+        (np.zeros((2, 3), "uint8"), [1], {}),
+        (np.zeros((2, 3), "uint8"), 2, {}),
+        (np.eye(3).astype("uint8"), [1, 0, 1], {}),
+        (np.eye(3).astype("uint8"), [1, np.nan, 1], {}),
+        (np.zeros((0, 3), "uint8"), [], {}),
+        (np.eye(3).astype("uint8"), [1, 1, 1], {"vocabulary_size": 0}),
+        (np.eye(3).astype("uint8"), [1, 1, 1], {"max_iterations": 0}),
+    ],
+)
+def test_refuses_bad_histograms(colours, counts, arguments):
+    with pytest.raises(ValueError, match="A palette needs uint8 colours"):
+        PaletteTokenizer.fit_histogram(colours, counts, **arguments)
 
 
 def test_fewer_colours_than_asked_for():
