@@ -40,9 +40,8 @@ def run(settings):
         )
         if opened.is_tokens:
             raise ValueError(f"{settings['dataset']} holds tokens already.")
-        if split == "train" and opened.skipped:
-            print(f"Left out {len(opened.skipped)} pictures:")
-            print("  " + "\n  ".join(opened.skipped))
+        if split == "train":
+            pretraining_data.print_skipped(opened)
         tokenize_split(settings, split, opened, crops, tokenizer)
     print(f"Train on it with --dataset=tokens:{output}")
 

@@ -33,6 +33,11 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
 )
+flags.DEFINE_bool(
+    "skip_bad_images",
+    False,
+    "Leave out, count and list pictures of a folder that cannot be used.",
+)
 flags.DEFINE_string(
     "palette",
     None,

@@ -7,6 +7,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pretraining_data
 from keras import ops
 
 import igpt_keras
@@ -205,19 +206,25 @@ def _token_ids(settings, model, tokenizer):
             f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
             "that the model was trained with."
         )
+    arguments = {
+        "data_dir": settings["data_dir"],
+        "skip_bad_images": settings["skip_bad_images"],
+    }
+    resolution = math.isqrt(model.sequence_length)
+    opened = igpt_keras.data.open_split(name, split, resolution, **arguments)
+    pretraining_data.print_skipped(opened)
+    if opened.tokenizer not in (None, tokenizer.fingerprint):
+        raise ValueError(
+            f"{name} was made with another palette than the model's: its "
+            "tokens mean other colours. Tokenize the dataset with this one."
+        )
     dataset = igpt_keras.data.image_dataset(
-        name,
-        split,
-        math.isqrt(model.sequence_length),
-        batch_size=256,
-        data_dir=settings["data_dir"],
+        name, split, resolution, batch_size=256, **arguments
     )
     if settings["images"] is not None:
         dataset = dataset.take(math.ceil(settings["images"] / 256))
-    token_ids = [
-        ops.convert_to_numpy(tokenizer(images))
-        for images, _ in dataset.as_numpy_iterator()
-    ]
+    dataset = pretraining_data.tokenize(dataset, tokenizer)
+    token_ids = [x for x, _ in dataset.as_numpy_iterator()]
     return np.concatenate(token_ids), f"{name} {split}"
 
 

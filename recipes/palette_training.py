@@ -303,9 +303,8 @@ def _crops(settings, split, seed):
             f"{name} holds tokens, which have a palette. Pass a dataset of "
             "images."
         )
-    if split == "train" and opened.skipped:
-        print(f"Left out {len(opened.skipped)} pictures:")
-        print("  " + "\n  ".join(opened.skipped))
+    if split == "train":
+        pretraining_data.print_skipped(opened)
     dataset = igpt_keras.data.image_dataset(
         name,
         split,

@@ -96,6 +96,12 @@ flags.DEFINE_integer(
     "never. The weights with the lowest validation loss are kept either way.",
     lower_bound=1,
 )
+flags.DEFINE_bool(
+    "fold_validation",
+    False,
+    "Train on the validation images too, for the final run after all choices "
+    "are made. The last weights are kept, since validation no longer chooses.",
+)
 flags.DEFINE_integer(
     "probe_images",
     10_000,

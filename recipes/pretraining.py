@@ -41,6 +41,7 @@ class Settings:
     dtype: str
     period: int
     patience: int | None
+    fold_validation: bool
     probe_images: int
     evaluation_images: int | None
     seed: int
@@ -80,7 +81,8 @@ def resolve(values):
             name,
             "train",
             values["input_resolution"],
-            data_dir=values["data_dir"],
+            values["fold_validation"],
+            values["data_dir"],
             skip_bad_images=values["skip_bad_images"],
         )
         epoch = max(1, len(train.labels) // values["batch_size"])
@@ -99,6 +101,11 @@ def resolve(values):
             f"period={values['period']} does not divide steps="
             f"{values['steps']}. Train for {periods * values['period']} steps, "
             "or choose another period."
+        )
+    if values["fold_validation"] and values["patience"] is not None:
+        raise ValueError(
+            "--fold_validation trains on the validation images, so that their "
+            "loss cannot say when to stop. Leave out --patience."
         )
     if values["palette"] is None and name.startswith("tokens:"):
         directory = pathlib.Path(name.removeprefix("tokens:"))
@@ -172,9 +179,9 @@ def run(settings):
     }
     sizes = {split: len(opened.labels) for split, opened in splits.items()}
     print(", ".join(f"{n:,} {split}" for split, n in sizes.items()), "images")
-    skipped = splits["train"].skipped
-    if skipped:
-        print(f"Left out {len(skipped)} pictures:", *skipped, sep="\n  ")
+    if settings.fold_validation:
+        print("Training on train and validation together.")
+    pretraining_data.print_skipped(splits["train"])
     labelled = bool(splits["train"].class_names)
     if not labelled:
         print("The pictures have no labels: training without probes.")
@@ -244,7 +251,10 @@ def run(settings):
         )
         raise
 
-    best = checkpoint.restore_best(model)
+    if settings.fold_validation:
+        best = checkpoint.restore(model)
+    else:
+        best = checkpoint.restore_best(model)
     print(f"Evaluating the weights of step {best * settings.period}.")
     model.save_to_preset(run_dir / "preset", tokenizer=tokenizer)
     reporting.draw_pictures(

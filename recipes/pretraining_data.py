@@ -47,6 +47,7 @@ def training_set(settings, tokenizer, start_step):
         training=True,
         seed=settings.seed,
         start_step=start_step,
+        fold_validation=settings.fold_validation,
     )
     return _inputs(tokenize(dataset, tokenizer), settings, start_step)
 
@@ -79,6 +80,16 @@ def _inputs(tokens, settings, start_step=0):
             tokens, settings.mask_rate, settings.seed, start_step
         )
     return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+
+
+def print_skipped(opened):
+    """Lists the pictures that a split leaves out."""
+    if opened.skipped:
+        print(
+            f"Left out {len(opened.skipped)} pictures:",
+            *opened.skipped,
+            sep="\n  ",
+        )
 
 
 def open_split(settings, split):

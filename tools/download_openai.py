@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import pathlib
+import signal
 import sys
 import time
 import urllib.parse
@@ -268,6 +269,8 @@ def main(argv):
     for dataset in values.dataset:
         names += dataset_names(dataset)
     directory = pathlib.Path(values.directory)
+    # A preempted machine sends SIGTERM: stop as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         download(names, directory, values.base_url)
     except (Failure, requests.RequestException) as error:

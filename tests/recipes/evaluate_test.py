@@ -7,15 +7,18 @@ import pytest
 import reference
 import tiny
 from conftest import ROOT
+from PIL import Image
 
 import igpt_keras
 
 pytest.importorskip("tensorflow")
+import dataset_tokenization  # noqa: E402
 import evaluation  # noqa: E402
 
 SETTINGS = {
     "split": "test",
     "data_dir": None,
+    "skip_bad_images": False,
     "palette": None,
     "batch_size": 7,
     "images": None,
@@ -130,6 +133,50 @@ def test_images_of_a_dataset(tmp_path):
     igpt_keras.save_huggingface(model, tmp_path / "huggingface", tokenizer)
     theirs = evaluate(tmp_path / "huggingface", "digits", images=20)
     assert theirs["all_images"] == metrics["all_images"]
+
+
+def test_token_cache_gives_the_loss_of_its_images(tmp_path):
+    palette = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
+    tokenizer = igpt_keras.PaletteTokenizer(palette)
+    tiny.model(sequence_length=64).save_to_preset(tmp_path / "model", tokenizer)
+    tokenizer.save_palette(tmp_path / "palette.npy")
+    dataset_tokenization.run(
+        {
+            "dataset": "digits",
+            "data_dir": None,
+            "skip_bad_images": False,
+            "input_resolution": 8,
+            "palette": str(tmp_path / "palette.npy"),
+            "crops": 1,
+            "seed": 0,
+            "output": str(tmp_path / "cache"),
+        }
+    )
+    cache = f"tokens:{tmp_path / 'cache'}"
+    found = evaluate(tmp_path / "model", cache, images=20)
+    expected = evaluate(tmp_path / "model", "digits", images=20)
+    assert found["all_images"] == expected["all_images"]
+    np.save(tmp_path / "other.npy", palette[::-1] * 0.5)
+    with pytest.raises(ValueError, match="was made with another palette"):
+        evaluate(tmp_path / "model", cache, palette=str(tmp_path / "other.npy"))
+
+
+def test_bad_pictures_are_left_out_and_listed(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for i in range(40):
+        image = generator.integers(0, 256, (4, 4, 3)).astype("uint8")
+        Image.fromarray(image).save(tmp_path / "mine" / f"{i}.png")
+    (tmp_path / "mine" / "7.png").write_bytes(b"")
+    tokenizer = igpt_keras.PaletteTokenizer(generator.uniform(-1, 1, (11, 3)))
+    tiny.model(sequence_length=16).save_to_preset(tmp_path / "model", tokenizer)
+    folder = f"folder:{tmp_path / 'mine'}"
+    with pytest.raises(ValueError, match="7.png"):
+        evaluate(tmp_path / "model", folder)
+    metrics = evaluate(tmp_path / "model", folder, skip_bad_images=True)
+    assert metrics["all_images"]["images"] == 8
+    printed = capsys.readouterr().out
+    assert "Left out 1 pictures:" in printed and "7.png" in printed
 
 
 def test_released_losses_stand_beside_where_they_apply():

@@ -37,6 +37,7 @@ FLAGS = {
     "dtype": "float32",
     "period": 1,
     "patience": None,
+    "fold_validation": False,
     "probe_images": 128,
     "evaluation_images": 64,
     "seed": 0,
@@ -172,6 +173,33 @@ def test_early_stopping_is_remembered(tmp_path, monkeypatch):
     run(tmp_path / "run", **settings)
 
 
+def test_final_run_trains_on_validation_images_and_keeps_the_end(
+    tmp_path, monkeypatch
+):
+    seen = []
+    image_dataset = igpt_keras.data.image_dataset
+
+    def record(name, split, *arguments, **others):
+        dataset = image_dataset(name, split, *arguments, **others)
+        if others.get("training"):
+            # 1,295 + 143 images: what an epoch of both holds.
+            _, labels = next(iter(dataset.unbatch().batch(1438)))
+            seen.append(np.bincount(labels.numpy()))
+        return dataset
+
+    monkeypatch.setattr(igpt_keras.data, "image_dataset", record)
+    # A rate that makes the loss of the last step the worse.
+    metrics = run(
+        tmp_path / "run", fold_validation=True, learning_rate=5.0, steps=3
+    )
+    assert metrics["steps"] == 3
+    both = [
+        np.bincount(igpt_keras.data.open_split("digits", split, 8).labels)
+        for split in ("train", "validation")
+    ]
+    np.testing.assert_array_equal(seen, [sum(both)])
+
+
 def test_divergence_says_what_to_do(tmp_path):
     with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
         run(tmp_path / "run", steps=12, period=12, learning_rate=1e30)
@@ -277,6 +305,7 @@ def test_dry_run_of_the_largest(tmp_path):
         ({"steps": 5, "period": 2}, "period=2 does not divide steps=5"),
         ({"steps": 5, "warmup_steps": 5}, "leaves nothing of steps=5"),
         ({"palette": "none.npy"}, "No palette at 'none.npy'"),
+        ({"fold_validation": True, "patience": 2}, "Leave out --patience"),
     ],
 )
 def test_refuses_settings_that_do_not_fit(flags, message):

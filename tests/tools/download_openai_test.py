@@ -403,7 +403,7 @@ def test_no_network():
     assert "--base_url" in errors and errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_command_continues(server, tmp_path, stop):
     names = download_openai.dataset_names("cifar10")
     server.files = dict.fromkeys(names, BODY)
@@ -419,7 +419,7 @@ def test_stopped_command_continues(server, tmp_path, stop):
         time.sleep(0.01)
     process.send_signal(stop)
     _, errors = process.communicate()
-    if stop == signal.SIGINT:
+    if stop == signal.SIGTERM:
         assert process.returncode == 130
         assert errors == "\nStopped; the same command continues.\n"
     assert not (tmp_path / names[0]).exists()
