@@ -22,5 +22,8 @@ from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.low_data import low_data_accuracy
+from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+from igpt_keras.tokenizers.vq_vae import VQVAE
+from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
 from igpt_keras.version import __version__

@@ -21,14 +21,24 @@ SPLITS = ("train", "validation", "test")
 def run(settings):
     """Writes what is missing of the cache in `settings["output"]`."""
     output = pathlib.Path(settings["output"])
-    tokenizer = igpt_keras.PaletteTokenizer(settings["palette"])
+    settings = dict(settings)
+    if settings["tokenizer"] is not None:
+        tokenizer = pretraining_data.open_vq_vae(settings)
+        settings["input_resolution"] = tokenizer.input_resolution
+    else:
+        tokenizer = igpt_keras.PaletteTokenizer(settings["palette"])
+        if settings["input_resolution"] is None:
+            settings["input_resolution"] = 32
     if tokenizer.vocabulary_size > 2**16:
         raise ValueError(
-            f"The palette has {tokenizer.vocabulary_size} colours; a cache "
-            "holds tokens below 65,536."
+            f"The tokenizer has {tokenizer.vocabulary_size} tokens; a cache "
+            "holds those below 65,536."
         )
     _check_output(settings, output, tokenizer)
-    tokenizer.save_palette(output / "palette.npy")
+    if settings["tokenizer"] is not None:
+        tokenizer.vq_vae.save_to_preset(output / "vq_vae")
+    else:
+        tokenizer.save_palette(output / "palette.npy")
     for split in SPLITS:
         crops = settings["crops"] if split == "train" else 0
         opened = igpt_keras.data.open_split(
@@ -113,7 +123,7 @@ def _check_output(settings, output, tokenizer):
     wanted = {
         key: value
         for key, value in settings.items()
-        if key not in ("output", "palette", "data_dir")
+        if key not in ("output", "palette", "tokenizer", "data_dir")
     }
     wanted["tokenizer"] = tokenizer.fingerprint
     if path.is_file():

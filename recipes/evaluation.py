@@ -45,6 +45,7 @@ def run(settings):
         "tokens",
         flush=True,
     )
+    is_palette = not isinstance(tokenizer, igpt_keras.VQVAETokenizer)
     scorer = build_scorer(model)
     losses = []
     for mask in range(settings["num_masks"]):
@@ -59,7 +60,7 @@ def run(settings):
         "model": str(settings["model"]),
         "dataset": source,
         "objective": model.objective,
-        **summarise(np.stack(losses)),
+        **summarise(np.stack(losses), is_palette),
     }
     if bert:
         for key in ("num_masks", "mask_rate", "seed"):
@@ -123,27 +124,31 @@ class TokenBatches(keras.utils.PyDataset):
         return ({"token_ids": token_ids, "mask": mask},)
 
 
-def summarise(losses):
+def summarise(losses, is_palette=True):
     """Metrics by both averaging rules from nats `(masks, M)`."""
-    metrics = {"all_images": _units(losses)}
+    metrics = {"all_images": _units(losses, is_palette)}
     whole = losses.shape[1] // RELEASED_BATCH * RELEASED_BATCH
-    # Batches are equally large, so the mean of their means is the mean.
-    metrics["whole_batches"] = _units(losses[:, :whole]) if whole else None
+    metrics["whole_batches"] = None
+    if whole:
+        # Batches are equally large, so the mean of their means is the mean.
+        metrics["whole_batches"] = _units(losses[:, :whole], is_palette)
     return metrics
 
 
-def _units(losses):
+def _units(losses, is_palette=True):
     nats = float(losses.mean())
-    return {
+    units = {
         "images": losses.shape[1],
         "nats_per_token": nats,
         "bits_per_token": nats / math.log(2),
-        # Three colour channels a token. Not comparable with bits per dimension
-        # of RGB images: the palette has thrown most of those bits away.
-        "palette_bits_per_dimension": nats / math.log(2) / 3,
         # Infinite beyond 709 nats.
         "perplexity": float(np.exp(np.float64(nats))),
     }
+    if is_palette:
+        # Three colour channels a token. Not comparable with bits per dimension
+        # of RGB images: the palette has thrown most of those bits away.
+        units["palette_bits_per_dimension"] = nats / math.log(2) / 3
+    return units
 
 
 def report(metrics):
@@ -161,6 +166,8 @@ def report(metrics):
         ("palette_bits_per_dimension", "{:.4f}"),
         ("perplexity", "{:.3f}"),
     ):
+        if key not in columns[0]:
+            continue
         values = "".join(f"{text.format(c[key]):>22}" for c in columns)
         lines.append(f"{key.replace('_', ' '):28}{values}")
     if metrics["whole_batches"] is None:
@@ -196,13 +203,13 @@ def _token_ids(settings, model, tokenizer):
         return token_ids, path
     if tokenizer is None:
         raise ValueError(
-            f"{settings['model']} has no palette with it to tokenize images "
+            f"{settings['model']} has no tokenizer with it to tokenize images "
             "with. Pass --palette; OpenAI's is fetched by `python "
             "tools/download_openai.py --palette`."
         )
     if tokenizer.vocabulary_size != model.vocabulary_size:
         raise ValueError(
-            f"The palette has {tokenizer.vocabulary_size} colours and the "
+            f"The tokenizer has {tokenizer.vocabulary_size} tokens and the "
             f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
             "that the model was trained with."
         )
@@ -211,12 +218,14 @@ def _token_ids(settings, model, tokenizer):
         "skip_bad_images": settings["skip_bad_images"],
     }
     resolution = math.isqrt(model.sequence_length)
+    if not name.startswith("tokens:"):
+        resolution = getattr(tokenizer, "input_resolution", resolution)
     opened = igpt_keras.data.open_split(name, split, resolution, **arguments)
     pretraining_data.print_skipped(opened)
     if opened.tokenizer not in (None, tokenizer.fingerprint):
         raise ValueError(
-            f"{name} was made with another palette than the model's: its "
-            "tokens mean other colours. Tokenize the dataset with this one."
+            f"{name} was made with another tokenizer than the model's: its "
+            "tokens mean other pictures. Tokenize the dataset with this one."
         )
     dataset = igpt_keras.data.image_dataset(
         name, split, resolution, batch_size=256, **arguments

@@ -63,6 +63,12 @@ flags.DEFINE_string(
     "A palette as .npy, such as OpenAI's kmeans_centers.npy. Defaults to "
     "k-means over the training images.",
 )
+flags.DEFINE_string(
+    "tokenizer",
+    None,
+    "vq_vae:DIRECTORY, a preset of train_vq_vae.py: codes in place of a "
+    "palette's colours, and its --input_resolution.",
+)
 flags.DEFINE_integer("steps", None, f"Training steps. {_PAPER}", lower_bound=1)
 flags.DEFINE_integer(
     "batch_size", None, f"Images in a batch. {_PAPER}", lower_bound=1

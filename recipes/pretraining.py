@@ -1,14 +1,13 @@
 """The pretraining program: `resolve` settings, `describe` or `run` them."""
 
-import contextlib
 import dataclasses
-import json
 import pathlib
 
 import keras
 import numpy as np
 import pretraining_data
 import reporting
+import run_setup
 
 import igpt_keras
 from igpt_keras import presets
@@ -32,6 +31,8 @@ class Settings:
     mask_rate: float
     vocabulary_size: int
     palette: str | None
+    tokenizer: str | None
+    model_resolution: int
     steps: int
     batch_size: int
     learning_rate: float
@@ -53,7 +54,7 @@ class Settings:
         return {
             **presets.IGPT[self.preset],
             "vocabulary_size": self.vocabulary_size,
-            "sequence_length": self.input_resolution**2,
+            "sequence_length": self.model_resolution**2,
             "objective": self.objective,
         }
 
@@ -67,8 +68,8 @@ def resolve(values):
     values = dict(values)
     name = values["dataset"]
     default = presets.PRETRAINING[values["preset"]]
+    _resolve_tokenizer(values)
     fill = {
-        "input_resolution": 8 if name == "digits" else 32,
         "steps": default["steps"],
         "batch_size": default["batch_size"],
         "learning_rate": default["learning_rate"][values["objective"]],
@@ -80,7 +81,7 @@ def resolve(values):
         train = igpt_keras.data.open_split(
             name,
             "train",
-            values["input_resolution"],
+            pretraining_data.read_resolution(values),
             values["fold_validation"],
             values["data_dir"],
             skip_bad_images=values["skip_bad_images"],
@@ -107,14 +108,36 @@ def resolve(values):
             "--fold_validation trains on the validation images, so that their "
             "loss cannot say when to stop. Leave out --patience."
         )
-    if values["palette"] is None and name.startswith("tokens:"):
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return Settings(**{name: values[name] for name in names})
+
+
+def _resolve_tokenizer(values):
+    """Fills in what follows from the tokenizer."""
+    name = values["dataset"]
+    given = values["palette"], values["tokenizer"]
+    if None not in given:
+        raise ValueError(
+            "--palette and --tokenizer are two tokenizers. Pass one of them."
+        )
+    if given == (None, None) and name.startswith("tokens:"):
         directory = pathlib.Path(name.removeprefix("tokens:"))
-        values["palette"] = str(directory / "palette.npy")
+        if (directory / "vq_vae").is_dir():
+            values["tokenizer"] = f"vq_vae:{directory / 'vq_vae'}"
+        else:
+            values["palette"] = str(directory / "palette.npy")
+    if values["tokenizer"] is not None:
+        tokenizer = pretraining_data.open_vq_vae(values)
+        values["input_resolution"] = tokenizer.input_resolution
+        values["model_resolution"] = tokenizer.model_resolution
+        values["vocabulary_size"] = tokenizer.vocabulary_size
+        return
+    if values["input_resolution"] is None:
+        values["input_resolution"] = 8 if name == "digits" else 32
+    values["model_resolution"] = values["input_resolution"]
     if values["palette"] is not None:
         tokenizer = igpt_keras.PaletteTokenizer(values["palette"])
         values["vocabulary_size"] = tokenizer.vocabulary_size
-    names = [field.name for field in dataclasses.fields(Settings)]
-    return Settings(**{name: values[name] for name in names})
 
 
 def describe(settings):
@@ -159,8 +182,8 @@ def run(settings):
         The metrics, as written to `metrics.json`.
     """
     run_dir = pathlib.Path(settings.run_dir)
-    _check_run_dir(settings, run_dir)
-    tokenizer = _tokenizer(settings, run_dir)
+    started = run_setup.check_run_dir(settings, run_dir)
+    tokenizer = _tokenizer(settings, run_dir, started)
     settings = dataclasses.replace(
         settings, vocabulary_size=tokenizer.vocabulary_size
     )
@@ -187,7 +210,7 @@ def run(settings):
         print("The pictures have no labels: training without probes.")
 
     keras.utils.set_random_seed(settings.seed)
-    with _scope(settings):
+    with run_setup.strategy_scope(settings):
         model = igpt_keras.IGPT(**settings.architecture, dtype=settings.dtype)
         model.compile(_optimizer(settings))
     checkpoint = igpt_keras.TrainingCheckpoint(
@@ -266,6 +289,11 @@ def run(settings):
         "images": sizes,
         "validation_nats_per_token": _loss(model, sets["validation"]),
         "test_nats_per_token": _loss(model, sets["test"]),
+        # What a model reaches that knows how often each token occurs in these
+        # very images, and no more.
+        "test_unigram_nats_per_token": pretraining_data.unigram_entropy(
+            sets["test"].tokens, settings.vocabulary_size
+        ),
         "probe": [],
     }
     if labelled:
@@ -291,11 +319,18 @@ def run(settings):
     return metrics
 
 
-def _tokenizer(settings, run_dir):
+def _tokenizer(settings, run_dir, started):
+    """The run's own copy of its tokenizer, made when it starts."""
     path = run_dir / "palette.npy"
-    if path.is_file():
+    if settings.tokenizer is not None:
+        path = run_dir / "vq_vae"
+    if started and path.is_dir():
+        return igpt_keras.VQVAETokenizer.from_preset(path)
+    if started and path.is_file():
         return igpt_keras.PaletteTokenizer(path)
-    if settings.palette is not None:
+    if settings.tokenizer is not None:
+        tokenizer = pretraining_data.open_vq_vae(vars(settings))
+    elif settings.palette is not None:
         tokenizer = igpt_keras.PaletteTokenizer(settings.palette)
     else:
         if settings.dataset.startswith("npy:"):
@@ -316,11 +351,15 @@ def _tokenizer(settings, run_dir):
     made_with = pretraining_data.open_split(settings, "train").tokenizer
     if made_with not in (None, tokenizer.fingerprint):
         raise ValueError(
-            f"{settings.dataset} was made with another palette than "
-            f"{settings.palette}: its tokens would mean other colours. Leave "
-            "out --palette, or tokenize the dataset with this one."
+            f"{settings.dataset} was made with another tokenizer than "
+            f"{settings.palette or settings.tokenizer}: its tokens would mean "
+            "other pictures. Leave out --palette and --tokenizer, or tokenize "
+            "the dataset with this one."
         )
-    tokenizer.save_palette(path)
+    if settings.tokenizer is not None:
+        tokenizer.vq_vae.save_to_preset(path)
+    else:
+        tokenizer.save_palette(path)
     return tokenizer
 
 
@@ -344,59 +383,5 @@ def _optimizer(settings):
     )
 
 
-def _scope(settings):
-    if settings.strategy == "none":
-        return contextlib.nullcontext()
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "--strategy=mirrored is tf.distribute and needs the TensorFlow "
-            f"backend, this is {keras.backend.backend()}."
-        )
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy()
-    replicas = strategy.num_replicas_in_sync
-    if settings.batch_size % replicas:
-        down = settings.batch_size // replicas * replicas
-        raise ValueError(
-            f"batch_size={settings.batch_size} does not divide among "
-            f"{replicas} replicas; use {down or replicas} or "
-            f"{down + replicas}."
-        )
-    return strategy.scope()
-
-
 def _loss(model, examples):
     return float(model.evaluate(examples.inputs, verbose=0))
-
-
-def _check_run_dir(settings, run_dir):
-    """Creates `run_dir`, or makes sure it holds this very run."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--run_dir cannot be written: {error}.") from error
-    path = run_dir / "config.json"
-    config = dataclasses.asdict(settings)
-    del config["run_dir"]
-    started = any((run_dir / "checkpoints").glob("epoch_*.npz"))
-    if started and path.is_file():
-        saved = json.loads(path.read_text())
-        changed = [
-            f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
-            for key in sorted(set(saved) | set(config))
-            if saved.get(key) != config.get(key)
-        ]
-        if changed:
-            raise ValueError(
-                f"{run_dir} holds a run with other settings ("
-                + "; ".join(changed)
-                + "). Use the same flags to continue it, or another --run_dir."
-            )
-    else:
-        # Nothing was trained here yet: a palette left over may be another.
-        (run_dir / "palette.npy").unlink(missing_ok=True)
-        reporting.write_json(path, config)

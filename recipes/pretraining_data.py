@@ -33,9 +33,13 @@ def evaluation_set(settings, tokenizer, split, limit=None):
         dataset = dataset.apply(
             tf.data.experimental.assert_cardinality(batches)
         )
-    images, labels = map(np.concatenate, zip(*dataset.as_numpy_iterator()))
-    if images.ndim == 2:
-        images = keras.ops.convert_to_numpy(tokenizer.detokenize(images))
+    batches, labels = zip(*dataset.as_numpy_iterator())
+    if batches[0].ndim == 2:
+        batches = [
+            keras.ops.convert_to_numpy(tokenizer.detokenize(token_ids))
+            for token_ids in batches
+        ]
+    images, labels = np.concatenate(batches), np.concatenate(labels)
     tokens = tokenize(dataset, tokenizer).cache()
     return EvaluationSet(images, labels, tokens, _inputs(tokens, settings))
 
@@ -68,7 +72,7 @@ def tokenize(dataset, tokenizer):
             [images],
             tf.int32,
         )
-        shape = (images.shape[0], images.shape[1] * images.shape[2])
+        shape = tokenizer.compute_output_shape(images.shape)
         return tf.ensure_shape(token_ids, shape), labels
 
     return dataset.map(tokenize_batch, os.cpu_count()).prefetch(2)
@@ -92,11 +96,49 @@ def print_skipped(opened):
         )
 
 
+def open_vq_vae(values):
+    """The `VQVAETokenizer` that `--tokenizer` names.
+
+    Args:
+        values: dict of flags, with `tokenizer` and `input_resolution`.
+    """
+    kind, _, directory = values["tokenizer"].partition(":")
+    if kind != "vq_vae" or not directory:
+        raise ValueError(
+            f"--tokenizer={values['tokenizer']} is unknown. Pass "
+            "vq_vae:DIRECTORY, a preset that train_vq_vae.py made."
+        )
+    tokenizer = igpt_keras.VQVAETokenizer.from_preset(directory)
+    side = tokenizer.input_resolution
+    if values["input_resolution"] not in (None, side):
+        raise ValueError(
+            f"{values['tokenizer']} is for images of {side}x{side}, and "
+            f"--input_resolution={values['input_resolution']}. Leave it out."
+        )
+    return tokenizer
+
+
+def unigram_entropy(tokens, vocabulary_size):
+    """Entropy of the frequencies of token ids, in nats."""
+    counts = np.zeros(vocabulary_size, "int64")
+    for token_ids, _ in tokens.as_numpy_iterator():
+        counts += np.bincount(token_ids.ravel(), minlength=vocabulary_size)
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def read_resolution(values):
+    """Side of what a dataset is read as: of images, or of a grid of tokens."""
+    if values["dataset"].startswith(("npy:", "tokens:")):
+        return values["model_resolution"]
+    return values["input_resolution"]
+
+
 def open_split(settings, split):
     return igpt_keras.data.open_split(
         settings.dataset,
         split,
-        settings.input_resolution,
+        read_resolution(vars(settings)),
         data_dir=settings.data_dir,
         skip_bad_images=settings.skip_bad_images,
     )
@@ -106,7 +148,7 @@ def image_dataset(settings, split, **arguments):
     return igpt_keras.data.image_dataset(
         settings.dataset,
         split,
-        settings.input_resolution,
+        read_resolution(vars(settings)),
         settings.batch_size,
         data_dir=settings.data_dir,
         skip_bad_images=settings.skip_bad_images,

@@ -1,6 +1,7 @@
 """What a pretraining run shows: progress, pictures, table and metrics."""
 
 import json
+import math
 import os
 import pathlib
 import time
@@ -219,14 +220,14 @@ def probe_report(model, untrained, train, validation, test, seed):
         )
 
     sets = {"train": train, "validation": validation, "test": test}
+    grid = math.isqrt(model.sequence_length)
     features, raw, fresh = {}, {}, {}
     for split, examples in sets.items():
         features[split], _ = igpt_keras.extract_features(model, examples.tokens)
         fresh[split], _ = igpt_keras.extract_features(
             untrained, examples.tokens
         )
-        count = len(examples.images)
-        raw[split] = examples.images.reshape(count, -1).astype("float32")
+        raw[split] = raw_pixels(examples.images, grid)
     result = probe("the trained network", features)
     raw_result = probe("raw pixels", raw)
     fresh_result = probe("an untrained network", fresh)
@@ -271,6 +272,22 @@ def probe_report(model, untrained, train, validation, test, seed):
     }
 
 
+def raw_pixels(images, side):
+    """Pixels as features, averaged to as many as there are tokens.
+
+    Args:
+        images: uint8 `(M, R, R, 3)`.
+        side: int that divides `R`.
+
+    Returns:
+        float32 `(M, side * side * 3)`.
+    """
+    block = images.shape[1] // side
+    blocks = images.reshape(len(images), side, block, side, block, 3)
+    pixels = blocks.mean(axis=(2, 4), dtype="float32")
+    return pixels.reshape(len(images), -1)
+
+
 def summary(metrics, run_dir):
     """The closing table and the paths of what the run left."""
     lines = [
@@ -278,6 +295,8 @@ def summary(metrics, run_dir):
         f"validation {metrics['validation_nats_per_token']:.4f}, test "
         f"{metrics['test_nats_per_token']:.4f} nats per token; trained "
         f"{metrics['train_seconds']:.0f} s",
+        f"entropy of the test tokens' frequencies: "
+        f"{metrics['test_unigram_nats_per_token']:.4f} nats per token",
     ]
     if metrics["probe"]:
         lines += ["", "layer   validation   test"]

@@ -25,9 +25,17 @@ flags.DEFINE_bool(
     "Leave out, count and list pictures of a folder that cannot be used.",
 )
 flags.DEFINE_integer(
-    "input_resolution", 32, "Side of the images.", lower_bound=1
+    "input_resolution",
+    None,
+    "Side of the images. Defaults to 32, or to the VQ-VAE's.",
+    lower_bound=1,
 )
 flags.DEFINE_string("palette", None, "A palette as .npy.")
+flags.DEFINE_string(
+    "tokenizer",
+    None,
+    "vq_vae:DIRECTORY, a preset of train_vq_vae.py, in place of a palette.",
+)
 flags.DEFINE_integer(
     "crops",
     1,
@@ -37,7 +45,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("seed", 0, "Of the random crops.")
 flags.DEFINE_string("output", None, "Directory to write, or to continue.")
-flags.mark_flags_as_required(["dataset", "palette", "output"])
+flags.mark_flags_as_required(["dataset", "output"])
+flags.mark_flags_as_mutual_exclusive(["palette", "tokenizer"], required=True)
 
 
 def main(argv):
@@ -52,6 +61,7 @@ def main(argv):
         "skip_bad_images",
         "input_resolution",
         "palette",
+        "tokenizer",
         "crops",
         "seed",
         "output",

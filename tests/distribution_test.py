@@ -99,3 +99,87 @@ def test_two_replicas_equal_one(tmp_path, subprocess_environment):
             )
         if case.endswith("float32"):
             np.testing.assert_array_equal(one["probe"], two["probe"])
+
+
+VQ_VAE_PROGRAM = """
+import contextlib, os, sys
+import keras, numpy as np, tiny, igpt_keras
+from igpt_keras.layers import VectorQuantizer
+
+replicas, path = int(sys.argv[1]), sys.argv[2]
+scope = contextlib.nullcontext
+if keras.backend.backend() == "jax":
+    if replicas == 2:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+        assert len(keras.distribution.list_devices()) == 2
+elif replicas == 2:
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    scope = strategy.scope
+keras.utils.set_random_seed(0)
+# The second half, the second replica's, is darker.
+images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3))
+images[4:] //= 4
+images = images.astype("uint8")
+with scope():
+    quantizer = VectorQuantizer(16, 8, decay=0.9, seed=0)
+    vq_vae = igpt_keras.VQVAE(8, 4, 16, quantizer)
+    vq_vae.compile(keras.optimizers.SGD(0.1))
+found = {}
+for steps in (1, 4):
+    history = vq_vae.fit(
+        images, batch_size=8, epochs=steps, shuffle=False, verbose=0
+    ).history
+    if keras.backend.backend() == "tensorflow" and replicas == 2:
+        for variable in vq_vae.weights:
+            a, b = strategy.experimental_local_results(variable.value)
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+    for variable in quantizer.weights:
+        found[f"{variable.name} after {steps}"] = tiny.array(variable)
+    for name, values in history.items():
+        found[f"{name} after {steps}"] = values
+    found[f"weights after {steps}"] = np.concatenate(
+        [tiny.array(v).ravel() for v in vq_vae.trainable_weights]
+    )
+before = [tiny.array(v) for v in quantizer.weights]
+found["evaluated"] = list(
+    vq_vae.evaluate(images, batch_size=8, verbose=0, return_dict=True).values()
+)
+for variable, value in zip(quantizer.weights, before):
+    np.testing.assert_array_equal(tiny.array(variable), value)
+np.savez(path, **found)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_codebook_is_that_of_the_whole_batch(
+    backend, tmp_path, subprocess_environment
+):
+    pytest.importorskip(backend)
+    found = []
+    for replicas in (1, 2):
+        path = tmp_path / f"{replicas}.npz"
+        flag = f"--xla_force_host_platform_device_count={replicas}"
+        result = subprocess.run(
+            [sys.executable, "-c", VQ_VAE_PROGRAM, str(replicas), path],
+            env={
+                **subprocess_environment,
+                "KERAS_BACKEND": backend,
+                "XLA_FLAGS": flag,
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        found.append(np.load(path))
+    one, two = found
+    assert one["revived after 4"] > 0
+    for key in one.files:
+        tolerance = 1e-6 if key.endswith("after 1") else 1e-5
+        np.testing.assert_allclose(
+            two[key], one[key], rtol=1e-5, atol=tolerance, err_msg=key
+        )

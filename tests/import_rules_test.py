@@ -13,9 +13,10 @@ ALLOWED = {
     "layers": set(),
     "data": set(),
     "probes": set(),
-    "tokenizers": {"layers"},
-    "models": {"layers", "presets", "version"},
-    "conversion": {"models", "tokenizers"},
+    "storage": set(),
+    "tokenizers": {"layers", "storage", "version"},
+    "models": {"layers", "presets", "storage", "version"},
+    "conversion": {"models", "storage", "tokenizers"},
     "callbacks": {"probes"},
 }
 LAZY = {"tensorflow", "tensorflow_datasets", "keras_cv", "jax"}

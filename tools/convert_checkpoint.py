@@ -86,7 +86,10 @@ def convert(source, target, path, output, palette=None):
     if target == "openai":
         igpt_keras.save_openai_checkpoint(model, output, verbose=1)
     elif target == "huggingface":
-        igpt_keras.save_huggingface(model, output, tokenizer, verbose=1)
+        is_palette = isinstance(tokenizer, igpt_keras.PaletteTokenizer)
+        igpt_keras.save_huggingface(
+            model, output, tokenizer if is_palette else None, verbose=1
+        )
     else:
         model.save_to_preset(output, tokenizer)
 
@@ -98,7 +101,7 @@ def convert(source, target, path, output, palette=None):
         "vocabulary": igpt.vocabulary_size,
         "classes": getattr(model, "num_classes", "no class head"),
         "parameters": f"{model.count_params():,}",
-        "palette": _palette_note(target, tokenizer),
+        "tokenizer": _tokenizer_note(target, tokenizer),
         "size": f"{_bytes(output) / 2**20:,.1f} MiB",
     }
     print("Comparing on random tokens.", flush=True)
@@ -142,12 +145,14 @@ def _outputs(model):
     )
 
 
-def _palette_note(target, tokenizer):
+def _tokenizer_note(target, tokenizer):
     if tokenizer is None:
         return "none"
-    if target == "openai":
-        return "not saved: OpenAI's format has no place for it"
-    return f"{tokenizer.vocabulary_size} colours"
+    is_palette = hasattr(tokenizer, "palette")
+    if target == "openai" or (target == "huggingface" and not is_palette):
+        return f"not saved: the {target} format has no place for it"
+    kind = "colours" if is_palette else "codes of a VQ-VAE"
+    return f"{tokenizer.vocabulary_size} {kind}"
 
 
 def _bytes(path):

@@ -7,7 +7,7 @@ from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
 from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
-from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
 
 FORMATS = ("openai", "huggingface", "keras")
 
@@ -37,7 +37,7 @@ def weight_format(path):
 
 
 def open_weights(path, verbose=0):
-    """Opens weights of any of the three formats, and their palette.
+    """Opens weights of any of the three formats, and their tokenizer.
 
     Args:
         path: as `weight_format` takes it.
@@ -45,7 +45,7 @@ def open_weights(path, verbose=0):
 
     Returns:
         `(model, tokenizer)`: an `IGPT`, or an `IGPTClassifier` if there is a
-        class head, and a `PaletteTokenizer` or `None` if no palette is there.
+        class head, and its tokenizer, or `None` if there is none.
 
     Raises:
         ValueError: as the format's own loader.
@@ -54,13 +54,12 @@ def open_weights(path, verbose=0):
     kind = weight_format(path)
     if kind == "openai":
         return load_openai_checkpoint(path, verbose=verbose), None
-    tokenizer = None
     if kind == "huggingface":
+        tokenizer = None
         if (path / huggingface_format.PROCESSOR).is_file():
             tokenizer = load_huggingface_palette(path)
         return load_huggingface(path, verbose=verbose), tokenizer
-    if (path / "palette.npy").is_file():
-        tokenizer = PaletteTokenizer.from_preset(path)
+    tokenizer = open_tokenizer(path)
     has_head = "classifier" in preset_directory.read_manifest(path)
     model_class = IGPTClassifier if has_head else IGPT
     return model_class.from_preset(path), tokenizer

@@ -6,10 +6,11 @@ from igpt_keras.conversion.huggingface_format import CONFIG
 from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
 from igpt_keras.conversion.named_tensor import with_progress
-from igpt_keras.models.atomic_directory import atomic_directory
-from igpt_keras.models.weight_file import check_finite
-from igpt_keras.models.weight_file import write_safetensors
+from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.weight_file import check_finite
+from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
 
 
 def save_huggingface(model, directory, palette=None, verbose=0):
@@ -44,6 +45,12 @@ def save_huggingface(model, directory, palette=None, verbose=0):
             "token: a BERT model cannot run in it. Use `save_to_preset`."
         )
     if palette is not None:
+        if isinstance(palette, VQVAETokenizer):
+            raise ValueError(
+                "palette is a VQVAETokenizer, and Hugging Face's image "
+                "processor knows colours only. Leave it out, and keep the "
+                "VQ-VAE with `save_to_preset`."
+            )
         if not isinstance(palette, PaletteTokenizer):
             palette = PaletteTokenizer(palette)
         if palette.vocabulary_size != igpt.vocabulary_size:

@@ -6,7 +6,7 @@ from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.conversion.openai_format import first_line
 from igpt_keras.conversion.openai_format import import_tensorflow
 from igpt_keras.conversion.openai_format import named_tensors
-from igpt_keras.models.weight_file import check_finite
+from igpt_keras.storage.weight_file import check_finite
 
 
 def save_openai_checkpoint(model, path, verbose=0):

@@ -1,12 +1,12 @@
 import pathlib
 
 import keras
-import numpy as np
 from keras import initializers
 from keras import layers
 from keras import ops
 
 from igpt_keras import presets
+from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
@@ -169,7 +169,7 @@ class IGPT(keras.Model):
         tf.distribute Keras traces token ids as floats.
         """
         tensors = keras.tree.flatten(inputs)
-        if all(_concrete(tensor) is not None for tensor in tensors):
+        if all(concrete(tensor) is not None for tensor in tensors):
             self.check_inputs(inputs)
 
     def check_inputs(self, inputs):
@@ -203,7 +203,7 @@ class IGPT(keras.Model):
                 f"token_ids must be integers, received {dtype}. Tokenize "
                 "images first, with `PaletteTokenizer` for example."
             )
-        values = _concrete(inputs)
+        values = concrete(inputs)
         if values is None or values.size == 0:
             return
         low, high = int(values.min()), int(values.max())
@@ -373,24 +373,3 @@ def _describe(inputs):
     if isinstance(inputs, (list, tuple)):
         return f"a {type(inputs).__name__} of {len(inputs)}"
     return f"a tensor of shape {tuple(getattr(inputs, 'shape', ()))}"
-
-
-def _concrete(tensor):
-    """The tensor's values as an array, `None` while a function is traced."""
-    if isinstance(tensor, np.ndarray):
-        return tensor
-    if isinstance(tensor, keras.KerasTensor):
-        return None
-    if keras.backend.backend() == "jax":
-        import jax
-
-        if isinstance(tensor, jax.Array) and not isinstance(
-            tensor, jax.core.Tracer
-        ):
-            return np.asarray(tensor)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if isinstance(tensor, tf.Tensor) and tf.executing_eagerly():
-            return tensor.numpy()
-    return None

@@ -8,17 +8,24 @@ from keras import ops
 from safetensors import safe_open
 
 from igpt_keras import presets
-from igpt_keras.models.atomic_directory import atomic_directory
 from igpt_keras.models.resize_positions import resize_positions
-from igpt_keras.models.weight_file import check_finite
-from igpt_keras.models.weight_file import write_safetensors
+from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.weight_file import check_finite
+from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.version import __version__
 
 FORMAT = 2
 CONFIG = "config.json"
 # Not Keras' HDF5, which takes the process down with it when the disk is full.
 WEIGHTS = "model.safetensors"
-_FILES = (CONFIG, WEIGHTS, "palette.npy")
+# The others are the tokenizer's.
+_FILES = (
+    CONFIG,
+    WEIGHTS,
+    "palette.npy",
+    "vq_vae.json",
+    "vq_vae.safetensors",
+)
 _POSITIONS = "embedding/position_embedding"
 _ARCHITECTURE = (
     "vocabulary_size",

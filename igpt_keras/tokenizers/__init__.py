@@ -1,1 +1,3 @@
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
+from igpt_keras.tokenizers.vq_vae import VQVAE
+from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer

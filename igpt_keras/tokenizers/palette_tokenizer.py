@@ -12,6 +12,9 @@ from keras import ops
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus
 
+from igpt_keras.tokenizers.checks import check_images
+from igpt_keras.tokenizers.checks import check_token_ids
+
 # Pixels compared with their candidates at a time: what a cache holds.
 _CHUNK = 1024
 # Cells along each side of the colour cube.
@@ -120,7 +123,7 @@ class PaletteTokenizer(keras.layers.Layer):
         Raises:
             ValueError: if images are not uint8 RGB, or there are none.
         """
-        pixels = _check_images(_as_array(images)).reshape(-1, 3)
+        pixels = check_images(_as_array(images)).reshape(-1, 3)
         if len(pixels) == 0 or vocabulary_size < 1:
             raise ValueError(
                 "A palette needs at least one pixel and one colour, received "
@@ -206,7 +209,7 @@ class PaletteTokenizer(keras.layers.Layer):
         return cls(colours[np.argsort(luminance, kind="stable")])
 
     def call(self, images):
-        _check_images(images)
+        check_images(images)
         pixels = ops.reshape(ops.cast(images, "float32"), (-1, 3))
         count = ops.shape(pixels)[0]
         # The size of a chunk is static even where the batch is not.
@@ -290,18 +293,7 @@ class PaletteTokenizer(keras.layers.Layer):
                 "token_ids must have shape (B, N) with N a square number, "
                 f"received {shape}."
             )
-        if isinstance(token_ids, np.ndarray):
-            if not np.issubdtype(token_ids.dtype, np.integer):
-                raise ValueError(
-                    f"token_ids must be integers, received {token_ids.dtype}."
-                )
-            if token_ids.size and not (
-                0 <= token_ids.min() <= token_ids.max() < self.vocabulary_size
-            ):
-                raise ValueError(
-                    f"token_ids must be in [0, {self.vocabulary_size}), "
-                    f"received {token_ids.min()} to {token_ids.max()}."
-                )
+        check_token_ids(token_ids, self.vocabulary_size)
         colours = ops.take(self.colours, token_ids, axis=0)
         return ops.reshape(colours, (-1, side, side, 3))
 
@@ -396,33 +388,3 @@ def _as_array(images):
             "images have different sizes; a palette needs one array "
             "(M, R, R, 3). Resize them to one resolution first."
         ) from error
-
-
-def _check_images(images):
-    if isinstance(images, (list, tuple)):
-        raise ValueError(
-            "images must be one array (B, R, R, 3), received a "
-            f"{type(images).__name__} of {len(images)}. Resize the images to "
-            "one resolution and stack them."
-        )
-    shape, dtype = tuple(images.shape), images.dtype
-    expected = "images must be uint8 RGB of shape (B, R, R, 3), 0 to 255"
-    if len(shape) == 3:
-        raise ValueError(
-            f"{expected}, received {shape}. Add a batch axis with "
-            "`images[None]`."
-        )
-    if len(shape) != 4 or shape[3] != 3:
-        raise ValueError(
-            f"{expected}, received {shape}. Greyscale: repeat the channel "
-            "three times. Alpha: flatten it onto a background first."
-        )
-    if shape[1] is None or shape[1] != shape[2]:
-        raise ValueError(f"{expected}, received {shape}. Crop to a square.")
-    if keras.backend.standardize_dtype(dtype) != "uint8":
-        raise ValueError(
-            f"{expected}, received "
-            f"{keras.backend.standardize_dtype(dtype)}. Images in [0, 1]: "
-            "multiply by 255 and round before casting."
-        )
-    return images

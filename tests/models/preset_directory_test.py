@@ -12,8 +12,8 @@ import tiny
 from tiny import array
 
 import igpt_keras
-from igpt_keras.models import atomic_directory
 from igpt_keras.models.resize_positions import resize_positions
+from igpt_keras.storage import atomic_directory
 
 
 @pytest.mark.parametrize("objective", ["autoregressive", "bert"])

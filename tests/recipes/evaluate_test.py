@@ -147,6 +147,7 @@ def test_token_cache_gives_the_loss_of_its_images(tmp_path):
             "skip_bad_images": False,
             "input_resolution": 8,
             "palette": str(tmp_path / "palette.npy"),
+            "tokenizer": None,
             "crops": 1,
             "seed": 0,
             "output": str(tmp_path / "cache"),
@@ -157,7 +158,7 @@ def test_token_cache_gives_the_loss_of_its_images(tmp_path):
     expected = evaluate(tmp_path / "model", "digits", images=20)
     assert found["all_images"] == expected["all_images"]
     np.save(tmp_path / "other.npy", palette[::-1] * 0.5)
-    with pytest.raises(ValueError, match="was made with another palette"):
+    with pytest.raises(ValueError, match="was made with another tokenizer"):
         evaluate(tmp_path / "model", cache, palette=str(tmp_path / "other.npy"))
 
 
@@ -249,7 +250,7 @@ def test_command(tokens, tmp_path):
     [
         ("nothing", "digits", "No model at"),
         ("model", "digits --num_masks=2", "--num_masks is for BERT"),
-        ("model", "digits", "no palette with it"),
+        ("model", "digits", "no tokenizer with it"),
         ("model", "npy:nowhere", "No token file at nowhere_teX.npy"),
     ],
 )

@@ -28,6 +28,7 @@ FLAGS = {
     "mask_rate": 0.15,
     "vocabulary_size": 4,
     "palette": None,
+    "tokenizer": None,
     "steps": 2,
     "batch_size": 64,
     "learning_rate": None,

@@ -34,6 +34,7 @@ def settings(tmp_path, monkeypatch):
         "skip_bad_images": False,
         "input_resolution": 8,
         "palette": str(tmp_path / "palette.npy"),
+        "tokenizer": None,
         "crops": 2,
         "seed": 0,
         "output": str(tmp_path / "cache"),
@@ -169,7 +170,7 @@ def test_commands(settings, tmp_path):
         f"--palette={tmp_path / 'other.npy'}",
     )
     assert refused.returncode == 1
-    assert "was made with another palette" in refused.stderr
+    assert "was made with another tokenizer" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -19,7 +19,7 @@ def check_finite(model):
 def write_safetensors(arrays, path):
     """Writes arrays by name as float32; an `OSError` if that fails."""
     arrays = {
-        name: np.ascontiguousarray(array, "float32")
+        name: np.asarray(array, "float32", order="C")
         for name, array in arrays.items()
     }
     try:

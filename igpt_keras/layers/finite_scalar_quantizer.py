@@ -1,0 +1,120 @@
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+# Keeps the outermost levels of the bounding function reachable.
+_EPSILON = 1e-3
+
+
+@keras.saving.register_keras_serializable(package="igpt_keras")
+class FiniteScalarQuantizer(keras.layers.Layer):
+    """Rounds each of a few channels to a few levels.
+
+    Mentzer et al. 2023 ("Finite Scalar Quantization: VQ-VAE Made Simple"), an
+    alternative to `VectorQuantizer` with the same interface. Its codebook is
+    the grid of all combinations: it does not move, so that nothing can collapse
+    and nothing is shared between replicas. The gradient of rounding is that of
+    the identity; there is no commitment loss.
+
+    Args:
+        levels: ints >= 2, levels of each channel. Defaults to (8, 8, 8, 8),
+            4096 combinations, as many as the paper's codebook has.
+        **kwargs: Base layer arguments, such as `name`.
+
+    Attributes:
+        vocabulary_size: int. The product of `levels`, `V`.
+        embedding_dim: int. The number of `levels`, `D`.
+
+    Call arguments:
+        inputs: float tensor `(B, height, width, D)`.
+        training: ignored.
+
+    Returns:
+        `(quantized, token_ids)`: float32 `(B, height, width, D)` in [-1, 1] and
+        int32 `(B, height, width)` in `[0, V)`.
+
+    Raises:
+        ValueError: if `levels` or the shape of `inputs` is not of that form.
+
+    Example:
+    >>> quantizer = FiniteScalarQuantizer(levels=(3, 3))
+    >>> quantizer.vocabulary_size
+    9
+    >>> quantized, token_ids = quantizer(ops.zeros((1, 1, 1, 2)))
+    >>> ops.convert_to_numpy(token_ids)
+    array([[[4]]], dtype=int32)
+    """
+
+    def __init__(self, levels=(8, 8, 8, 8), **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        levels = tuple(levels)
+        if not levels or not all(
+            isinstance(level, int) and level >= 2 for level in levels
+        ):
+            raise ValueError(f"levels must be ints >= 2, received {levels}.")
+        self.levels = levels
+        self.embedding_dim = len(levels)
+        self.vocabulary_size = math.prod(levels)
+        if self.vocabulary_size > 2**24:
+            raise ValueError(
+                f"levels={levels} make {self.vocabulary_size} codes; choose "
+                "at most 2**24."
+            )
+        self.built = True
+
+    def call(self, inputs, training=False):
+        shape = tuple(inputs.shape)
+        if len(shape) != 4 or shape[-1] != self.embedding_dim:
+            raise ValueError(
+                "inputs must have shape (B, height, width, "
+                f"{self.embedding_dim}), received {shape}."
+            )
+        bounded = self._bound(inputs)
+        rounded = bounded + ops.stop_gradient(ops.round(bounded) - bounded)
+        digits = ops.cast(ops.round(bounded), "int32") + self._half
+        token_ids = ops.sum(digits * self._places, axis=-1)
+        return rounded / self._half, ops.cast(token_ids, "int32")
+
+    def commitment(self, inputs, quantized):
+        """Zeros, float32 `(B,)`: levels need no commitment loss."""
+        return ops.zeros_like(inputs[:, 0, 0, 0])
+
+    def lookup(self, token_ids):
+        """Codes of ids, float32 `(..., D)`."""
+        digits = token_ids[..., None] // self._places
+        digits = digits % np.array(self.levels, "int32") - self._half
+        return ops.cast(digits, "float32") / self._half
+
+    def _bound(self, inputs):
+        """Squashed to what rounds to one of the levels; 0 stays 0."""
+        levels = np.array(self.levels, "float64")
+        half = (levels - 1) * (1 + _EPSILON) / 2
+        # An even number of levels lies one more below zero than above.
+        offset = np.where(levels % 2, 0.0, 0.5)
+        shift = np.arctanh(offset / half)
+        half, offset, shift = (
+            x.astype("float32") for x in (half, offset, shift)
+        )
+        return ops.tanh(inputs + shift) * half - offset
+
+    @property
+    def _half(self):
+        return np.array(self.levels, "int32") // 2
+
+    @property
+    def _places(self):
+        """Worth of each channel's digit in a token id."""
+        return np.cumprod((1, *self.levels[:-1])).astype("int32")
+
+    def compute_output_spec(self, inputs, training=False):
+        shape = tuple(inputs.shape)
+        return (
+            keras.KerasTensor(shape, "float32"),
+            keras.KerasTensor(shape[:-1], "int32"),
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "levels": list(self.levels)}

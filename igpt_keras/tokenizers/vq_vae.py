@@ -1,0 +1,416 @@
+import keras
+import numpy as np
+from keras import layers
+from keras import ops
+
+from igpt_keras.layers.concrete import concrete
+from igpt_keras.layers.residual_block import ResidualBlock
+from igpt_keras.layers.vector_quantizer import VectorQuantizer
+from igpt_keras.tokenizers import vq_vae_directory
+from igpt_keras.tokenizers.checks import check_images
+from igpt_keras.tokenizers.codebook_usage import CodebookUsage
+
+# Section A.2 of the paper.
+_CHANNELS = 64
+_HIDDEN_CHANNELS = 32
+_RESIDUAL_BLOCKS = 2
+_LEARNING_RATE = 1e-4
+# Images that `fit` measures mean and variance on, at most.
+_ADAPT_IMAGES = 2048
+
+
+@keras.saving.register_keras_serializable(package="igpt_keras")
+class VQVAE(keras.Model):
+    """Autoencoder of images through a grid of discrete codes.
+
+    Section A.2 of the paper. Encoder: a convolution of 4x4 with stride 2 for
+    each halving, one of 3x3, two residual blocks with 32 hidden channels, and
+    one of 1x1 to the quantizer; all others have 64 channels. The decoder is its
+    mirror image, with transposed convolutions. This is the layout of the VQ-VAE
+    that Sonnet has as an example; with one and two halvings a code sees 16x16
+    and 34x34 pixels, the paper's numbers, and with one there are 166,531
+    weights, under the paper's 200K. With two, for 192 pixels, there are
+    297,731: the paper's numbers of 34 pixels and 200K weights do not go
+    together with 64 channels, and we keep the receptive field.
+
+    The mean and variance of all pixels, which `fit` measures when it is called
+    first, scale the data to variance 1; reconstruction and commitment losses
+    are of such data. Train on uint8 images, with labels or without (they are
+    ignored).
+
+    Args:
+        input_resolution: int. Side of the images, `R`. Defaults to 96.
+        model_resolution: int. Side of the grid of codes; `input_resolution`
+            is 2, 4, 8, ... times as much. Defaults to 48.
+        vocabulary_size: int. Codes, `V`. Defaults to 4096.
+        quantizer: layer that takes the encoder's output, a `VectorQuantizer`
+            or `FiniteScalarQuantizer` of `vocabulary_size`. Defaults to
+            `VectorQuantizer(vocabulary_size, 64)`.
+        **kwargs: Base model arguments, such as `name`.
+
+    Call arguments:
+        images: uint8 `(B, R, R, 3)`.
+        training: bool. Whether the codebook moves.
+
+    Returns:
+        dict of `reconstructions`, float32 `(B, R, R, 3)`, of variance 1,
+        `token_ids`, int32 `(B, model_resolution, model_resolution)`, and of
+        each image, float32 `(B,)`, `reconstruction_error`, the mean square, and
+        `commitment`, the commitment loss.
+
+    Raises:
+        ValueError: if an argument or the images are not of that form.
+
+    Example:
+    >>> vq_vae = VQVAE(input_resolution=8, model_resolution=4,
+    ...     vocabulary_size=16)
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3))
+    >>> vq_vae.compile()
+    >>> history = vq_vae.fit(images.astype("uint8"), verbose=0)
+    >>> token_ids = vq_vae.encode(images.astype("uint8"))
+    >>> tuple(token_ids.shape)
+    (4, 4, 4)
+    >>> tuple(vq_vae.decode(token_ids).shape)
+    (4, 8, 8, 3)
+    """
+
+    def __init__(
+        self,
+        input_resolution=96,
+        model_resolution=48,
+        vocabulary_size=4096,
+        quantizer=None,
+        **kwargs,
+    ):
+        halvings = _count_halvings(input_resolution, model_resolution)
+        super().__init__(**kwargs)
+        if quantizer is None:
+            quantizer = VectorQuantizer(vocabulary_size, _CHANNELS)
+        if quantizer.vocabulary_size != vocabulary_size:
+            raise ValueError(
+                f"The quantizer has {quantizer.vocabulary_size} codes and "
+                f"vocabulary_size={vocabulary_size}. Pass the same number."
+            )
+        self.input_resolution = input_resolution
+        self.model_resolution = model_resolution
+        self.vocabulary_size = vocabulary_size
+        self.quantizer = quantizer
+        images = (input_resolution, input_resolution, 3)
+        grid = (model_resolution, model_resolution, quantizer.embedding_dim)
+        self.encoder = keras.Sequential(
+            [keras.Input(images), *_encoder(halvings, grid[-1])],
+            name="encoder",
+        )
+        self.decoder = keras.Sequential(
+            [keras.Input(grid), *_decoder(halvings)], name="decoder"
+        )
+        if not quantizer.built:
+            quantizer.build((None, *grid))
+        self.data_mean = self.add_weight(
+            name="data_mean", initializer="zeros", trainable=False
+        )
+        self.data_variance = self.add_weight(
+            name="data_variance", initializer="ones", trainable=False
+        )
+        self.error_metric = keras.metrics.Mean(name="reconstruction_error")
+        self.usage_metric = CodebookUsage(vocabulary_size)
+        self.built = True
+
+    def compile(self, optimizer=None, loss="mean_squared_error", **kwargs):
+        """`keras.Model.compile` with the paper's settings.
+
+        Args:
+            optimizer: defaults to Adam with learning rate 1e-4.
+            loss: of the reconstructions, in units of the data's standard
+                deviation. Defaults to L2; `"mean_absolute_error"` is L1.
+            **kwargs: Base arguments.
+        """
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(_LEARNING_RATE)
+        super().compile(
+            optimizer=optimizer,
+            # The commitment is >= 0: the distance from 0 is itself.
+            loss={"reconstructions": loss, "commitment": "mean_absolute_error"},
+            **kwargs,
+        )
+
+    def get_compile_config(self):
+        # The losses by name are this class's own.
+        config = super().get_compile_config()
+        config["loss"] = config["loss"]["reconstructions"]
+        return config
+
+    def compile_from_config(self, config):
+        # Keras skips this for models that override `compile`.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def adapt(self, images):
+        """Measures the mean and variance of all pixel values.
+
+        Args:
+            images: uint8 array `(M, R, R, 3)`, or batches of them, with labels
+                or without, of which the first 2,048 images are taken.
+
+        Raises:
+            ValueError: if there are none, they are all one value, or their
+                range is [0, 1].
+        """
+        if hasattr(images, "shape"):
+            batches = [images]
+        elif isinstance(images, keras.utils.PyDataset):
+            batches = (images[i] for i in range(len(images)))
+        elif iter(images) is images:
+            raise ValueError(
+                "An iterator can be read once only. Call `adapt` with images "
+                "before `fit`."
+            )
+        else:
+            batches = images
+        count, total, squares, highest = 0, 0, 0, 0
+        for batch in batches:
+            if isinstance(batch, (tuple, list)):
+                batch = batch[0]
+            self.check_images(batch)
+            pixels = np.asarray(batch)[: _ADAPT_IMAGES - count]
+            count += len(pixels)
+            for image in pixels.astype("int64"):
+                total += int(image.sum())
+                squares += int((image**2).sum())
+                highest = max(highest, int(image.max()))
+            if count == _ADAPT_IMAGES:
+                break
+        if count == 0:
+            raise ValueError("There are no images to measure.")
+        values = count * self.input_resolution**2 * 3
+        variance = (values * squares - total**2) / values**2
+        if variance == 0:
+            raise ValueError(
+                f"All pixel values of {count} images are {highest}: their "
+                "variance is 0, and there is nothing to learn. Look at the "
+                "images."
+            )
+        if highest <= 1:
+            raise ValueError(
+                f"Pixel values of {count} images are 0 and 1, expected 0 to "
+                "255. Multiply images in [0, 1] by 255 and round before "
+                "casting."
+            )
+        self.data_mean.assign(total / values / 127.5 - 1)
+        self.data_variance.assign(variance / 127.5**2)
+
+    def fit(self, x=None, *args, **kwargs):
+        if float(ops.convert_to_numpy(self.data_variance)) == 1.0:
+            self.adapt(x)
+        self._check_data(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._check_data(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self._check_data(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _check_data(self, x):
+        """Checks arrays, and the shapes and dtypes of a `tf.data.Dataset`."""
+        x = getattr(x, "element_spec", x)
+        if isinstance(x, tuple) and x:
+            x = x[0]
+        if hasattr(x, "shape") and hasattr(x, "dtype"):
+            self.check_images(x)
+
+    def call(self, images, training=False):
+        # Under tf.distribute Keras traces images as floats.
+        if concrete(images) is not None:
+            self.check_images(images)
+        pixels = self.normalize(images)
+        encodings = self.encoder(pixels, training=training)
+        encodings = ops.cast(encodings, "float32")
+        quantized, token_ids = self.quantizer(encodings, training=training)
+        reconstructions = self.decoder(quantized, training=training)
+        reconstructions = ops.cast(reconstructions, "float32")
+        error = ops.mean(ops.square(reconstructions - pixels), axis=(1, 2, 3))
+        return {
+            "reconstructions": reconstructions,
+            "token_ids": token_ids,
+            "reconstruction_error": error,
+            "commitment": self.quantizer.commitment(encodings, quantized),
+        }
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        # Of two dimensions: of one, Keras sums it over replicas and does not
+        # average.
+        commitment = y_pred["commitment"][:, None]
+        return super().compute_loss(
+            x=x,
+            y={
+                "reconstructions": self.normalize(x),
+                "commitment": ops.zeros_like(commitment),
+            },
+            y_pred={
+                "reconstructions": y_pred["reconstructions"],
+                "commitment": commitment,
+            },
+            sample_weight=sample_weight,
+            training=training,
+        )
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.error_metric.update_state(y_pred["reconstruction_error"])
+        self.usage_metric.update_state(y_pred["token_ids"])
+        return self.get_metrics_result()
+
+    def normalize(self, images):
+        """Pixels of mean 0 and variance 1, float32."""
+        pixels = ops.cast(images, "float32") / 127.5 - 1
+        return (pixels - self.data_mean) / ops.sqrt(self.data_variance)
+
+    def encode(self, images):
+        """Codes of images, uint8 `(B, R, R, 3)`.
+
+        Returns:
+            int32 `(B, model_resolution, model_resolution)`.
+        """
+        self.check_images(images)
+        encodings = self.encoder(self.normalize(images), training=False)
+        encodings = ops.cast(encodings, "float32")
+        return self.quantizer(encodings, training=False)[1]
+
+    def decode(self, token_ids):
+        """Images of codes, int `(B, model_resolution, model_resolution)`.
+
+        Returns:
+            uint8 `(B, R, R, 3)`.
+        """
+        codes = self.quantizer.lookup(ops.cast(token_ids, "int32"))
+        pixels = ops.cast(self.decoder(codes, training=False), "float32")
+        pixels = pixels * ops.sqrt(self.data_variance) + self.data_mean
+        pixels = ops.clip(ops.round(127.5 * (pixels + 1)), 0, 255)
+        return ops.cast(pixels, "uint8")
+
+    def check_images(self, images):
+        """Raises a `ValueError` unless images are uint8 `(B, R, R, 3)`."""
+        values = concrete(images)
+        if values is not None and "float" in str(values.dtype):
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    "images hold NaN or infinity, expected uint8, 0 to 255. "
+                    "Look at where they come from."
+                )
+        check_images(images)
+        side = self.input_resolution
+        if images.shape[1] != side:
+            raise ValueError(
+                f"images are {images.shape[1]}x{images.shape[2]} and this "
+                f"VQ-VAE takes {side}x{side}. Resize them first."
+            )
+
+    def save_to_preset(self, directory):
+        """Writes the model to a directory, whole or not at all.
+
+        Args:
+            directory: path; an older preset there is replaced.
+
+        Raises:
+            ValueError: if the directory holds something else, or a weight is
+                not finite.
+        """
+        vq_vae_directory.save(self, directory)
+
+    @classmethod
+    def from_preset(cls, directory):
+        """Opens what `save_to_preset` wrote.
+
+        Raises:
+            ValueError: if there is none, or it is damaged.
+        """
+        return vq_vae_directory.load(cls, directory)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "input_resolution": self.input_resolution,
+            "model_resolution": self.model_resolution,
+            "vocabulary_size": self.vocabulary_size,
+            "quantizer": keras.saving.serialize_keras_object(self.quantizer),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["quantizer"] = keras.saving.deserialize_keras_object(
+            config["quantizer"], custom_objects=custom_objects
+        )
+        return cls(**config)
+
+
+def _count_halvings(input_resolution, model_resolution):
+    for name, value in (
+        ("input_resolution", input_resolution),
+        ("model_resolution", model_resolution),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"{name} must be a positive int, received {value!r}."
+            )
+    ratio, rest = divmod(input_resolution, model_resolution)
+    if rest or ratio < 2 or ratio & (ratio - 1):
+        raise ValueError(
+            f"input_resolution={input_resolution} is not 2, 4, 8, ... times "
+            f"model_resolution={model_resolution}: the encoder halves images. "
+            "The paper has 96 to 48 and 192 to 48."
+        )
+    return ratio.bit_length() - 1
+
+
+def _encoder(halvings, embedding_dim):
+    return [
+        *[
+            layers.Conv2D(
+                _CHANNELS,
+                4,
+                strides=2,
+                padding="same",
+                activation="relu",
+                name=f"down_{i}",
+            )
+            for i in range(halvings)
+        ],
+        layers.Conv2D(_CHANNELS, 3, padding="same", name="input"),
+        *_residual_blocks(),
+        layers.Conv2D(embedding_dim, 1, name="output"),
+    ]
+
+
+def _decoder(halvings):
+    up = [
+        layers.Conv2DTranspose(
+            _CHANNELS,
+            4,
+            strides=2,
+            padding="same",
+            activation="relu",
+            name=f"up_{i}",
+        )
+        for i in range(halvings - 1)
+    ]
+    return [
+        layers.Conv2D(_CHANNELS, 3, padding="same", name="input"),
+        *_residual_blocks(),
+        *up,
+        layers.Conv2DTranspose(
+            3, 4, strides=2, padding="same", name=f"up_{halvings - 1}"
+        ),
+    ]
+
+
+def _residual_blocks():
+    blocks = [
+        ResidualBlock(_HIDDEN_CHANNELS, name=f"residual_{i}")
+        for i in range(_RESIDUAL_BLOCKS)
+    ]
+    return [*blocks, layers.ReLU(name="residual_relu")]

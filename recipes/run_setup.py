@@ -1,0 +1,74 @@
+"""What training programs do before they train."""
+
+import contextlib
+import dataclasses
+import json
+
+import keras
+import reporting
+
+
+def strategy_scope(settings):
+    """Where the model is built: under `tf.distribute`, or not.
+
+    Args:
+        settings: with `strategy` and `batch_size`.
+    """
+    if settings.strategy == "none":
+        return contextlib.nullcontext()
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "--strategy=mirrored is tf.distribute and needs the TensorFlow "
+            f"backend, this is {keras.backend.backend()}."
+        )
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy()
+    replicas = strategy.num_replicas_in_sync
+    if settings.batch_size % replicas:
+        down = settings.batch_size // replicas * replicas
+        raise ValueError(
+            f"batch_size={settings.batch_size} does not divide among "
+            f"{replicas} replicas; use {down or replicas} or "
+            f"{down + replicas}."
+        )
+    return strategy.scope()
+
+
+def check_run_dir(settings, run_dir):
+    """Creates `run_dir`, or makes sure it holds this very run.
+
+    Args:
+        settings: dataclass, which goes to `config.json`.
+        run_dir: `pathlib.Path`.
+
+    Returns:
+        bool. Whether there are checkpoints to continue from.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--run_dir cannot be written: {error}.") from error
+    path = run_dir / "config.json"
+    config = dataclasses.asdict(settings)
+    del config["run_dir"]
+    started = any(run_dir.rglob("checkpoints/epoch_*.npz"))
+    if started and path.is_file():
+        saved = json.loads(path.read_text())
+        changed = [
+            f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
+            for key in sorted(set(saved) | set(config))
+            if saved.get(key) != config.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"{run_dir} holds a run with other settings ("
+                + "; ".join(changed)
+                + "). Use the same flags to continue it, or another --run_dir."
+            )
+    else:
+        reporting.write_json(path, config)
+    return started
