@@ -121,7 +121,11 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_integer(
-    "seed", 0, "Of weights, palette, order, augmentation, masks and samples."
+    "seed",
+    0,
+    "Of weights, palette, order, augmentation, masks and samples.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
 flags.DEFINE_enum(
     "strategy",
@@ -152,7 +156,7 @@ def main(argv):
         # A preempted machine sends SIGTERM: stop as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         pretraining.run(settings)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, ImportError, OSError, FloatingPointError) as error:
         sys.exit(f"pretrain.py: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -206,8 +206,15 @@ def run(settings):
         print("Training on train and validation together.")
     pretraining_data.print_skipped(splits["train"])
     labelled = bool(splits["train"].class_names)
+    classes = int(splits["train"].labels.max()) + 1
     if not labelled:
         print("The pictures have no labels: training without probes.")
+    elif len(probe_train.labels) < classes:
+        labelled = False
+        print(
+            f"{len(probe_train.labels)} probe images of {classes} classes are "
+            "too few: training without probes."
+        )
 
     keras.utils.set_random_seed(settings.seed)
     with run_setup.strategy_scope(settings):

@@ -65,7 +65,13 @@ flags.DEFINE_integer(
     "Validation and test images, each at most. Defaults to all.",
     lower_bound=1,
 )
-flags.DEFINE_integer("seed", 0, "Of weights, order, crops and revived codes.")
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Of weights, order, crops and revived codes.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 flags.DEFINE_enum(
     "strategy",
     "none",

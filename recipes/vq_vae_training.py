@@ -233,6 +233,8 @@ def evaluate(vq_vae, images):
     import tensorflow as tf
 
     usage = igpt_keras.CodebookUsage(vq_vae.vocabulary_size)
+    # SSIM's window of 11 pixels, where the images have as many.
+    window = min(11, vq_vae.input_resolution)
     psnr, ssim, pictures = [], [], []
     for start in range(0, len(images), CHUNK):
         before = images[start : start + CHUNK]
@@ -240,7 +242,11 @@ def evaluate(vq_vae, images):
         after = keras.ops.convert_to_numpy(vq_vae.decode(token_ids))
         usage.update_state(token_ids)
         psnr.append(tf.image.psnr(before, after, max_val=255).numpy())
-        ssim.append(tf.image.ssim(before, after, max_val=255).numpy())
+        ssim.append(
+            tf.image.ssim(
+                before, after, max_val=255, filter_size=window
+            ).numpy()
+        )
         pictures.append(after)
     used = {name: float(value) for name, value in usage.result().items()}
     tokens = vq_vae.model_resolution**2 / vq_vae.input_resolution**2

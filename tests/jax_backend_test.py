@@ -19,7 +19,10 @@ SUITES = [
     "conversion/save_huggingface_test.py",
 ]
 # Variations that cost a compilation each and say little more about a backend.
-REST = "bfloat16 or xla or limits or ties or refuses or overrides or damaged"
+REST = (
+    "bfloat16 or xla or limits or ties or refuses or overrides or damaged or "
+    "bad_images or sizes_of_the_paper"
+)
 
 
 @pytest.mark.parametrize(

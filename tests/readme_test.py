@@ -77,12 +77,14 @@ def test_pretraining_commands_run(tmp_path):
         for line in commands()
         if "recipes/" in line and "recipes/evaluate.py" not in line
     ]
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         if "pretrain.py" in line and "--dry_run" not in line:
             line += " --steps=2 --probe_images=64 --evaluation_images=64"
+        if "train_vq_vae.py" in line:
+            line += " --steps=2 --evaluation_images=64"
         run_command(line, tmp_path)
-    for run in ("digits", "from_tokens"):
+    for run in ("digits", "from_tokens", "from_codes"):
         assert (tmp_path / "runs" / run / "completions.png").is_file()
 
 

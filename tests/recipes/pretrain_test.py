@@ -165,6 +165,13 @@ def test_folder_without_classes(tmp_path):
     assert not (tmp_path / "run" / "probe_curve.png").exists()
 
 
+def test_fewer_images_than_classes(tmp_path, capsys):
+    metrics = run(tmp_path / "run", probe_images=8)
+    assert metrics["probe"] == []
+    printed = capsys.readouterr().out
+    assert "8 probe images of 10 classes are too few" in printed
+
+
 def test_early_stopping_is_remembered(tmp_path, monkeypatch):
     settings = {"steps": 6, "patience": 1, "learning_rate": 0.0}
     run(tmp_path / "run", **settings)

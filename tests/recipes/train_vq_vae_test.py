@@ -1,0 +1,323 @@
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from tiny import array
+
+import igpt_keras
+
+pytest.importorskip("tensorflow")
+import dataset_tokenization  # noqa: E402
+import evaluation  # noqa: E402
+import pretraining  # noqa: E402
+import vq_vae_training  # noqa: E402
+
+SETTINGS = {
+    "dataset": "digits",
+    "data_dir": None,
+    "skip_bad_images": False,
+    "input_resolution": 8,
+    "model_resolution": 4,
+    "vocabulary_size": 32,
+    "quantizers": ["ema"],
+    "loss": "l2",
+    "commitment_cost": 0.02,
+    "learning_rate": 3e-3,
+    "steps": 4,
+    "batch_size": 32,
+    "period": 2,
+    "evaluation_images": 24,
+    "seed": 0,
+    "strategy": "none",
+}
+
+
+def run(run_dir, **changes):
+    values = {**SETTINGS, **changes, "run_dir": str(run_dir)}
+    return vq_vae_training.run(vq_vae_training.resolve(values))
+
+
+def events(directory):
+    """Tags of each kind, and values of scalars by tag."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    accumulator = event_accumulator.EventAccumulator(str(directory))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_side_by_side(tmp_path, capsys):
+    names = ["ema", "ema_without_revival", "fsq"]
+    metrics = run(
+        tmp_path / "run",
+        quantizers=names,
+        vocabulary_size=4096,
+        steps=12,
+        period=12,
+    )
+    assert [row["quantizer"] for row in metrics["quantizers"]] == names
+    for row in metrics["quantizers"]:
+        assert row["bits_per_pixel"] == 16 / 64 * 12
+        assert 0 < row["entropy_bits_per_pixel"] < row["bits_per_pixel"]
+        assert 0 < row["psnr"] < 60 and -1 < row["ssim"] < 1
+        assert row["active_codes"] == round(4096 * row["active_code_fraction"])
+    assert metrics["quantizers"][0]["revived_codes"] > 0
+    assert metrics["quantizers"][1]["revived_codes"] == 0
+    run_dir = tmp_path / "run"
+    assert json.loads((run_dir / "metrics.json").read_text()) == metrics
+    assert (run_dir / "reconstructions.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "ema_without_revival" in printed and "perplexity" in printed
+    assert f"vq_vae:{run_dir / 'ema' / 'preset'}" in printed
+
+    log = events(run_dir / "logs" / "ema" / "codebook").Tags()
+    assert "originals_and_reconstructions" in str(log)
+    assert "code_usage" in str(log) and "revived_codes" in str(log)
+    for part in ("train", "validation"):
+        tags = str(events(run_dir / "logs" / "ema" / part).Tags())
+        for name in ("reconstruction_error", "perplexity", "active_codes"):
+            assert f"epoch_{name}" in tags
+
+
+def test_measures_are_of_the_pictures(tmp_path):
+    run(tmp_path / "run")
+    vq_vae = igpt_keras.VQVAE.from_preset(tmp_path / "run" / "ema" / "preset")
+    images = igpt_keras.data.load_examples("digits", "test", 8).images[:24]
+    measured, pictures = vq_vae_training.evaluate(vq_vae, images)
+    np.testing.assert_array_equal(
+        pictures, array(vq_vae.decode(vq_vae.encode(images)))
+    )
+    error = np.square(pictures.astype("float64") - images)
+    psnr = 10 * np.log10(255**2 / error.mean(axis=(1, 2, 3)))
+    np.testing.assert_allclose(measured["psnr"], psnr.mean(), rtol=1e-5)
+    saved = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert saved["quantizers"][0]["psnr"] == pytest.approx(measured["psnr"])
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
+    run(tmp_path / "whole", steps=6)
+    fit = igpt_keras.VQVAE.fit
+
+    def stopped(self, *arguments, **others):
+        def stop(epoch, logs):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+        callback = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+        others["callbacks"].insert(0, callback)
+        return fit(self, *arguments, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(igpt_keras.VQVAE, "fit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "parts", steps=6)
+    run(tmp_path / "parts", steps=6)
+    checkpoints = [
+        np.load(tmp_path / name / "ema/checkpoints/epoch_00000003.npz")
+        for name in ("whole", "parts")
+    ]
+    for key in checkpoints[0].files:
+        if key != "manifest":
+            np.testing.assert_array_equal(*(c[key] for c in checkpoints))
+
+
+def test_learns(tmp_path):
+    losses = {}
+    for loss in ("l2", "l1"):
+        run(tmp_path / loss, loss=loss, steps=60, period=30)
+        path = tmp_path / loss / "logs" / "ema" / "validation"
+        curve = events(path).Tensors("epoch_reconstruction_error")
+        losses[loss] = [
+            float(np.frombuffer(e.tensor_proto.tensor_content, "float32")[0])
+            if e.tensor_proto.tensor_content
+            else e.tensor_proto.float_val[0]
+            for e in curve
+        ]
+    for curve in losses.values():
+        assert curve[-1] < 0.5
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("vq_vae")
+    run(directory / "run", steps=40, period=40)
+    return directory / "run" / "ema" / "preset"
+
+
+def pretrain(run_dir, **changes):
+    values = {
+        "dataset": "digits",
+        "data_dir": None,
+        "skip_bad_images": False,
+        "input_resolution": None,
+        "preset": "igpt_nano",
+        "objective": "autoregressive",
+        "mask_rate": 0.15,
+        "vocabulary_size": 512,
+        "palette": None,
+        "tokenizer": None,
+        "steps": 2,
+        "batch_size": 32,
+        "learning_rate": None,
+        "warmup_steps": 1,
+        "beta_1": 0.9,
+        "beta_2": 0.95,
+        "dtype": "float32",
+        "period": 1,
+        "patience": None,
+        "fold_validation": False,
+        "probe_images": 128,
+        "evaluation_images": 32,
+        "seed": 0,
+        "strategy": "none",
+        **changes,
+    }
+    settings = pretraining.resolve({**values, "run_dir": str(run_dir)})
+    return pretraining.run(settings)
+
+
+@pytest.fixture
+def two_layers(monkeypatch):
+    size = {**igpt_keras.presets.IGPT["igpt_nano"], "num_layers": 2}
+    monkeypatch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
+
+
+def test_pretrains_on_codes_and_on_their_cache(
+    preset, tmp_path, two_layers, monkeypatch
+):
+    tokenizer = f"vq_vae:{preset}"
+    metrics = pretrain(tmp_path / "images", tokenizer=tokenizer)
+    model, opened = igpt_keras.open_weights(tmp_path / "images" / "preset")
+    assert isinstance(opened, igpt_keras.VQVAETokenizer)
+    assert (model.sequence_length, model.vocabulary_size) == (16, 32)
+    # The run has its own copy, which outlives the original's path.
+    monkeypatch.setattr(igpt_keras.IGPT, "fit", None)
+    pretrain(tmp_path / "images", tokenizer=tokenizer)
+    monkeypatch.undo()
+    size = {**igpt_keras.presets.IGPT["igpt_nano"], "num_layers": 2}
+    monkeypatch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
+
+    images = igpt_keras.data.load_examples("digits", "test", 8).images[:32]
+    token_ids = array(opened(images))
+    counts = np.bincount(token_ids.ravel())
+    share = counts[counts > 0] / counts.sum()
+    entropy = -(share * np.log(share)).sum()
+    assert metrics["test_unigram_nats_per_token"] == pytest.approx(entropy)
+    assert 0 < entropy < np.log(32) < metrics["test_nats_per_token"] * 1.2
+
+    settings = {
+        "dataset": "digits",
+        "data_dir": None,
+        "skip_bad_images": False,
+        "input_resolution": None,
+        "palette": None,
+        "tokenizer": tokenizer,
+        "crops": 1,
+        "seed": 0,
+        "output": str(tmp_path / "cache"),
+    }
+    dataset_tokenization.run(settings)
+    cache = f"tokens:{tmp_path / 'cache'}"
+    cached = pretrain(tmp_path / "cached", dataset=cache)
+    for key in ("test_nats_per_token", "test_unigram_nats_per_token"):
+        assert cached[key] == pytest.approx(metrics[key], rel=0.2)
+    for name in ("images", "cached"):
+        assert (tmp_path / name / "samples.png").is_file()
+        assert (tmp_path / name / "completions.png").is_file()
+
+    found = evaluation.run(
+        {
+            "model": str(tmp_path / "images" / "preset"),
+            "dataset": "digits",
+            "split": "test",
+            "data_dir": None,
+            "skip_bad_images": False,
+            "palette": None,
+            "batch_size": 8,
+            "images": 32,
+            "num_masks": 1,
+            "mask_rate": 0.15,
+            "seed": 0,
+            "output": None,
+        }
+    )["all_images"]
+    assert found["nats_per_token"] == pytest.approx(
+        metrics["test_nats_per_token"], rel=1e-4
+    )
+    assert "palette_bits_per_dimension" not in found
+    # A cache of another VQ-VAE's codes is refused.
+    other = tmp_path / "other" / "ema" / "preset"
+    run(tmp_path / "other", seed=1)
+    with pytest.raises(ValueError, match="made with another tokenizer"):
+        pretrain(tmp_path / "wrong", dataset=cache, tokenizer=f"vq_vae:{other}")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"tokenizer": "vq_vae:nowhere"}, "No VQ-VAE at nowhere"),
+        ({"tokenizer": "bpe:nowhere"}, "--tokenizer=bpe:nowhere is unknown"),
+        ({"tokenizer": "vq_vae:", "palette": "p.npy"}, "Pass one of them"),
+        ({"input_resolution": 12}, "is for images of 8x8"),
+    ],
+)
+def test_pretraining_refuses_tokenizers_that_do_not_fit(
+    preset, changes, message, tmp_path
+):
+    changes = {"tokenizer": f"vq_vae:{preset}", **changes}
+    with pytest.raises(ValueError, match=message):
+        pretrain(tmp_path / "run", **changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dataset": "tokens:cache"}, "A VQ-VAE is trained on images"),
+        ({"input_resolution": 10}, "is not 2, 4, 8"),
+        ({"steps": 5}, "period=2 does not divide steps=5"),
+        ({"quantizers": ["fsq"]}, "fsq has 4096 codes"),
+        ({"dataset": "cifar11"}, "Unknown dataset 'cifar11'"),
+    ],
+)
+def test_refuses_settings_that_do_not_fit(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", **changes)
+
+
+def test_divergence_says_what_to_do(tmp_path):
+    with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
+        run(tmp_path / "run", learning_rate=1e30, steps=12, period=12)
+
+
+def test_other_settings_are_refused(tmp_path):
+    run(tmp_path / "run")
+    with pytest.raises(ValueError, match="loss: 'l2' then, 'l1' here"):
+        run(tmp_path / "run", loss="l1")
+
+
+def test_sigterm_then_the_same_command_continues(tmp_path):
+    command = [sys.executable, ROOT / "recipes" / "train_vq_vae.py"]
+    command += ["--dataset=digits", "--input_resolution=8"]
+    command += ["--model_resolution=4", "--vocabulary_size=32", "--steps=4000"]
+    command += ["--period=20", "--batch_size=8", "--evaluation_images=8"]
+    command += [f"--run_dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = tmp_path / "run" / "ema" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not any(checkpoints.glob("epoch_*")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors[-3000:]
+    assert "The same command continues" in errors
+    assert not pathlib.Path(tmp_path / "run" / "metrics.json").exists()
