@@ -93,16 +93,7 @@ def resolve(values):
             f"warmup_steps={values['warmup_steps']} leaves nothing of "
             f"steps={values['steps']}. Warm up for fewer steps."
         )
-    if values["period"] is None:
-        periods = next(k for k in range(8, 0, -1) if values["steps"] % k == 0)
-        values["period"] = values["steps"] // periods
-    if values["steps"] % values["period"]:
-        periods = max(1, round(values["steps"] / values["period"]))
-        raise ValueError(
-            f"period={values['period']} does not divide steps="
-            f"{values['steps']}. Train for {periods * values['period']} steps, "
-            "or choose another period."
-        )
+    values["period"] = run_setup.resolve_period(values, most=8)
     if values["fold_validation"] and values["patience"] is not None:
         raise ValueError(
             "--fold_validation trains on the validation images, so that their "
@@ -244,35 +235,24 @@ def run(settings):
         print(f"Continuing {run_dir} after step {epoch * settings.period}.")
     try:
         if epoch < epochs and not checkpoint.out_of_patience(epoch):
-            model.fit(
+            run_setup.fit(
+                model,
                 pretraining_data.training_set(
                     settings, tokenizer, epoch * settings.period
                 ),
+                settings,
+                checkpoint,
+                epoch,
                 validation_data=sets["validation"].inputs,
-                steps_per_epoch=settings.period,
-                initial_epoch=epoch,
-                epochs=epochs,
-                shuffle=False,
                 callbacks=[
-                    keras.callbacks.TerminateOnNaN(raise_error=True),
                     *probes,
                     pictures,
                     keras.callbacks.TensorBoard(
                         run_dir / "logs", write_graph=False
                     ),
                     progress.callback(probes),
-                    checkpoint,
                 ],
             )
-    except RuntimeError as error:
-        # TerminateOnNaN's, which says no more than that.
-        if "NaN" not in str(error):
-            raise
-        raise FloatingPointError(
-            f"Training diverged: the loss is not finite. Checkpoints in "
-            f"{checkpoint.directory} are from before. Start again in another "
-            "--run_dir with a lower --learning_rate."
-        ) from error
     except KeyboardInterrupt:
         print(
             f"\nStopped. Run the same command to continue from the last "

@@ -1,4 +1,4 @@
-"""What training programs do before they train."""
+"""What the training programs have in common."""
 
 import contextlib
 import dataclasses
@@ -72,3 +72,63 @@ def check_run_dir(settings, run_dir):
     else:
         reporting.write_json(path, config)
     return started
+
+
+def resolve_period(values, most):
+    """Steps between two checkpoints, from flags.
+
+    Args:
+        values: dict with `steps`, and `period` or `None` there.
+        most: int. Periods to divide the steps into by default, or fewer.
+    """
+    steps, period = values["steps"], values["period"]
+    if period is None:
+        periods = next(k for k in range(most, 0, -1) if steps % k == 0)
+        return steps // periods
+    if steps % period:
+        periods = max(1, round(steps / period))
+        raise ValueError(
+            f"period={period} does not divide steps={steps}. Train for "
+            f"{periods * period} steps, or choose another period."
+        )
+    return period
+
+
+def fit(model, dataset, settings, checkpoint, epoch, callbacks, **arguments):
+    """`model.fit` from an epoch, which is a period, to the end.
+
+    Args:
+        model: compiled Keras model.
+        dataset: endless, from the first batch of `epoch`.
+        settings: with `steps` and `period`.
+        checkpoint: `TrainingCheckpoint`.
+        epoch: int. Epochs that are done.
+        callbacks: others, which come before the checkpoint.
+        **arguments: of `model.fit`.
+
+    Raises:
+        FloatingPointError: if the loss is not finite.
+    """
+    try:
+        model.fit(
+            dataset,
+            steps_per_epoch=settings.period,
+            initial_epoch=epoch,
+            epochs=settings.steps // settings.period,
+            shuffle=False,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(raise_error=True),
+                *callbacks,
+                checkpoint,
+            ],
+            **arguments,
+        )
+    except RuntimeError as error:
+        # TerminateOnNaN's, which says no more than that.
+        if "NaN" not in str(error):
+            raise
+        raise FloatingPointError(
+            "Training diverged: the loss is not finite. Checkpoints in "
+            f"{checkpoint.directory} are from before. Start again in another "
+            "--run_dir with a lower --learning_rate."
+        ) from error

@@ -63,16 +63,7 @@ def resolve(values):
             f"fsq has {levels} codes, and --vocabulary_size="
             f"{values['vocabulary_size']}. Leave it out to compare them."
         )
-    if values["period"] is None:
-        periods = next(k for k in range(10, 0, -1) if values["steps"] % k == 0)
-        values["period"] = values["steps"] // periods
-    if values["steps"] % values["period"]:
-        periods = max(1, round(values["steps"] / values["period"]))
-        raise ValueError(
-            f"period={values['period']} does not divide steps="
-            f"{values['steps']}. Train for {periods * values['period']} steps, "
-            "or choose another period."
-        )
+    values["period"] = run_setup.resolve_period(values, most=10)
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: values[name] for name in names})
     for name in settings.quantizers:
@@ -175,7 +166,6 @@ def train(settings, name, run_dir, validation):
     checkpoint = igpt_keras.TrainingCheckpoint(directory / "checkpoints")
     epoch = checkpoint.restore(vq_vae)
     progress = reporting.Progress(directory / "progress.json", epoch)
-    epochs = settings.steps // settings.period
     if epoch:
         print(f"Continuing after step {epoch * settings.period:,}.")
     log_dir = run_dir / "logs" / name
@@ -186,33 +176,21 @@ def train(settings, name, run_dir, validation):
         seed=settings.seed,
         start_step=epoch * settings.period,
     )
-    try:
-        if epoch < epochs:
-            vq_vae.fit(
-                dataset,
-                validation_data=(validation, None),
-                validation_batch_size=settings.batch_size,
-                steps_per_epoch=settings.period,
-                initial_epoch=epoch,
-                epochs=epochs,
-                shuffle=False,
-                callbacks=[
-                    keras.callbacks.TerminateOnNaN(raise_error=True),
-                    vq_vae_reporting.CodebookLog(log_dir, validation),
-                    keras.callbacks.TensorBoard(log_dir, write_graph=False),
-                    progress.callback([]),
-                    checkpoint,
-                ],
-            )
-    except RuntimeError as error:
-        # TerminateOnNaN's, which says no more than that.
-        if "NaN" not in str(error):
-            raise
-        raise FloatingPointError(
-            f"Training diverged: the loss is not finite. Checkpoints in "
-            f"{checkpoint.directory} are from before. Start again in another "
-            "--run_dir with a lower --learning_rate."
-        ) from error
+    if epoch < settings.steps // settings.period:
+        run_setup.fit(
+            vq_vae,
+            dataset,
+            settings,
+            checkpoint,
+            epoch,
+            validation_data=(validation, None),
+            validation_batch_size=settings.batch_size,
+            callbacks=[
+                vq_vae_reporting.CodebookLog(log_dir, validation),
+                keras.callbacks.TensorBoard(log_dir, write_graph=False),
+                progress.callback([]),
+            ],
+        )
     best = checkpoint.restore_best(vq_vae)
     return vq_vae, progress.train_seconds, best * settings.period
 

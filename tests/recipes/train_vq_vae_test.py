@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT
+from pretrain_test import FLAGS
 from tiny import array
 
 import igpt_keras
@@ -153,30 +154,10 @@ def preset(tmp_path_factory):
 
 def pretrain(run_dir, **changes):
     values = {
-        "dataset": "digits",
-        "data_dir": None,
-        "skip_bad_images": False,
+        **FLAGS,
         "input_resolution": None,
-        "preset": "igpt_nano",
-        "objective": "autoregressive",
-        "mask_rate": 0.15,
-        "vocabulary_size": 512,
-        "palette": None,
-        "tokenizer": None,
-        "steps": 2,
         "batch_size": 32,
-        "learning_rate": None,
-        "warmup_steps": 1,
-        "beta_1": 0.9,
-        "beta_2": 0.95,
-        "dtype": "float32",
-        "period": 1,
-        "patience": None,
-        "fold_validation": False,
-        "probe_images": 128,
         "evaluation_images": 32,
-        "seed": 0,
-        "strategy": "none",
         **changes,
     }
     settings = pretraining.resolve({**values, "run_dir": str(run_dir)})
