@@ -1,16 +1,16 @@
 import concurrent.futures
 import functools
 import hashlib
+import json
 import os
 import pathlib
 
 import keras
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
-from PIL import UnidentifiedImageError
 
 from igpt_keras.data.index_cache import cached_index
+from igpt_keras.data.picture_file import printable
+from igpt_keras.data.picture_file import read_picture
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -26,41 +26,46 @@ class PictureFolder:
     Args:
         path: directory.
         skip_bad_images: bool. Whether to leave out, count and list pictures
-            that cannot be used. Defaults to `False`, which refuses them.
+            that cannot be used, and directories that cannot be entered.
+            Defaults to `False`, which refuses them.
 
     Attributes:
         hashes: uint8 array `(M, 32)`, sha256 of each path inside `path`.
         labels: int32 array `(M,)`, -1 without labels.
         class_names: tuple of str, empty without labels.
-        skipped: tuple of str, why each picture that was left out was.
+        skipped: tuple of str, why each picture or directory that was left out
+            was. A class that has no picture left keeps its number.
 
     Raises:
         ValueError: if there is no picture, if some have a class and some do
-            not, if directories link in a circle, or a picture cannot be used.
+            not, if directories link in a circle or cannot be read, or a
+            picture cannot be used.
     """
 
     def __init__(self, path, skip_bad_images=False):
         path = pathlib.Path(path)
         if not path.is_dir():
             raise ValueError(f"No directory at {path}.")
-        files = _find_pictures(path)
+        files, bad = _find_pictures(path)
+        if bad and not skip_bad_images:
+            raise ValueError(_summary(bad, "directories"))
         if not files:
+            left_out = f" Left out: {bad[0]}" if bad else ""
             raise ValueError(
                 f"No pictures in {path}: looked for {', '.join(SUFFIXES)} "
-                "there and in its subdirectories."
+                f"there and in its subdirectories.{left_out}"
             )
         reasons = _check_pictures(path, files)
-        bad = [reason for reason in reasons if reason]
+        bad += [reason for reason in reasons if reason]
         if bad and not skip_bad_images:
-            more = f" {len(bad)} pictures are like that." if bad[1:] else ""
-            raise ValueError(
-                f"{bad[0]}{more} Mend or remove them, or skip them with "
-                "skip_bad_images."
-            )
+            raise ValueError(_summary(bad, "pictures"))
         self.skipped = tuple(bad)
         self.files = [f for f, reason in zip(files, reasons) if not reason]
         if not self.files:
-            raise ValueError(f"None of the {len(bad)} pictures can be used.")
+            raise ValueError(
+                f"None of the {len(files)} pictures in {path} can be used: "
+                f"{bad[-1]}"
+            )
         names = [file.relative_to(path) for file in self.files]
         with_class = [len(name.parts) > 1 for name in names]
         if any(with_class) and not all(with_class):
@@ -72,12 +77,17 @@ class PictureFolder:
         self.class_names = ()
         self.labels = np.full(len(names), -1, "int32")
         if all(with_class):
-            classes = [name.parts[0] for name in names]
-            class_names, labels = np.unique(classes, return_inverse=True)
-            self.class_names = tuple(class_names.tolist())
-            self.labels = labels.astype("int32")
+            # Of all pictures, so that which ones are bad changes no label.
+            inside = [file.relative_to(path).parts for file in files]
+            classes = sorted({parts[0] for parts in inside if parts[1:]})
+            self.class_names = tuple(map(printable, classes))
+            numbers = {name: i for i, name in enumerate(classes)}
+            labels = [numbers[name.parts[0]] for name in names]
+            self.labels = np.array(labels, "int32")
+        # Names are bytes, and need not be UTF-8.
         digests = [
-            hashlib.sha256(name.as_posix().encode()).digest() for name in names
+            hashlib.sha256(os.fsencode(name.as_posix())).digest()
+            for name in names
         ]
         self.hashes = np.frombuffer(b"".join(digests), "uint8").reshape(-1, 32)
 
@@ -101,69 +111,37 @@ def open_folder(path, skip_bad_images):
     return PictureFolder(path, skip_bad_images)
 
 
-def read_picture(file):
-    """Decodes a picture to uint8 `(H, W, 3)`, upright.
-
-    Greyscale and palettes lose nothing and are converted.
-
-    Raises:
-        ValueError: for what is no whole picture of 8-bit RGB colours.
-    """
-    try:
-        with Image.open(file) as picture:
-            width, height = picture.size
-            if width * height > Image.MAX_IMAGE_PIXELS:
-                raise ValueError(
-                    f"{file} has {width} x {height} pixels, more than "
-                    f"{Image.MAX_IMAGE_PIXELS:,}: it may be made to fill the "
-                    "memory. Shrink it first."
-                )
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"{file} has {picture.mode} pixels, expected 8 bits a "
-                    "channel. Convert it first."
-                )
-            if picture.mode not in ("RGB", "RGBA", "L", "LA", "P", "1"):
-                raise ValueError(
-                    f"{file} has {picture.mode} colours, which are RGB only "
-                    "by a colour profile. Convert it to RGB first."
-                )
-            if getattr(picture, "n_frames", 1) > 1:
-                raise ValueError(
-                    f"{file} is animated ({picture.n_frames} frames). Save the "
-                    "frame that is meant."
-                )
-            alpha = picture.has_transparency_data
-            if alpha and picture.convert("RGBA").getextrema()[3][0] < 255:
-                raise ValueError(
-                    f"{file} is transparent in places, where it has no "
-                    "colour. Flatten it onto a background first."
-                )
-            # Cameras store how they were held beside the pixels.
-            upright = ImageOps.exif_transpose(picture)
-            return np.asarray(upright.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise ValueError(
-            f"{file} cannot be read as a picture ({error})."
-        ) from error
+def _summary(bad, what):
+    more = f" {len(bad)} {what} are like that." if bad[1:] else ""
+    return (
+        f"{bad[0]}{more} Mend or remove them, or skip them with "
+        "skip_bad_images."
+    )
 
 
 def _find_pictures(path):
-    """Files in order of their names, through links, not into hidden ones."""
-    files, ancestors = [], {}
-    for folder, folders, names in os.walk(path, followlinks=True):
+    """Files in order of their names, through links, not into hidden ones.
+
+    And a list of directories that were not entered, and why.
+    """
+    files, ancestors, bad = [], {}, []
+
+    def note(error):
+        reason = error.strerror or error
+        bad.append(printable(f"{error.filename} cannot be read ({reason})."))
+
+    for folder, folders, names in os.walk(path, onerror=note, followlinks=True):
         real = os.path.realpath(folder)
         above = ancestors.get(os.path.dirname(folder), ())
         if real in above:
-            raise ValueError(
-                f"{folder} links to a directory that it is inside of ({real}). "
-                "Remove the link."
+            bad.append(
+                printable(
+                    f"{folder} links to a directory that it is inside of "
+                    f"({real}). Remove the link."
+                )
             )
+            folders.clear()
+            continue
         ancestors[folder] = (*above, real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         files += [
@@ -171,7 +149,7 @@ def _find_pictures(path):
             for name in names
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
-    return sorted(files)
+    return sorted(files), bad
 
 
 def _check_pictures(path, files):
@@ -193,14 +171,18 @@ def _check_pictures(path, files):
         return ""
 
     def make():
-        reasons = []
+        bad, checked = {}, 0
         progress = keras.utils.Progbar(len(files), unit_name="picture")
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for reason in pool.map(check, files):
-                reasons.append(reason)
-                progress.update(len(reasons))
-        return {"reasons": np.array(reasons, dtype=str)}
+                if reason:
+                    bad[checked] = reason
+                checked += 1
+                progress.update(checked)
+        # An array of strings gives every picture the room of the longest.
+        return {"bad": np.frombuffer(json.dumps(bad).encode(), "uint8")}
 
     name = f"pictures in {path.resolve()}"
-    reasons = cached_index(name, [stamp(file) for file in files], make)
-    return reasons["reasons"].tolist()
+    index = cached_index(name, [stamp(file) for file in files], make)
+    bad = json.loads(index["bad"].tobytes())
+    return [bad.get(str(i), "") for i in range(len(files))]

@@ -1,3 +1,6 @@
+import io
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,6 +9,7 @@ tf = pytest.importorskip("tensorflow")
 
 from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
+from igpt_keras.data import picture_file  # noqa: E402
 from igpt_keras.data import picture_folder  # noqa: E402
 from igpt_keras.data.picture_folder import PictureFolder  # noqa: E402
 from igpt_keras.data.resize import resize_image  # noqa: E402
@@ -98,6 +102,13 @@ def bomb(path):
     Image.new("1", (10000, 10000), 1).save(path.with_suffix(".png"))
 
 
+def sixteen_bit(channels):
+    pixels = np.full((8, 8, channels), 65535)
+    pixels[..., 0] = 300
+    encoded = tf.io.encode_png(tf.constant(pixels, tf.uint16)).numpy()
+    return lambda p: p.with_suffix(".png").write_bytes(encoded)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -117,6 +128,10 @@ def bomb(path):
         (lambda p: save(p, colour=(9, 9, 9, 9), mode="CMYK"), "CMYK colours"),
         (animated, r"is animated \(3 frames\)"),
         (lambda p: p.symlink_to(p), "cannot be read as a picture"),
+        (sixteen_bit(2), "LA;16B pixels, expected 8 bits a channel"),
+        (sixteen_bit(3), "RGB;16B pixels, expected 8 bits a channel"),
+        (sixteen_bit(4), "RGBA;16B pixels, expected 8 bits a channel"),
+        (os.mkfifo, r"x\.jpg is no regular file"),
         (bomb, "10000 x 10000 pixels, more than"),
     ],
 )
@@ -163,6 +178,91 @@ def test_directories_that_link_in_a_circle(tmp_path):
     (tmp_path / "cat" / "again").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="again links to a directory that"):
         PictureFolder(tmp_path)
+    folder = PictureFolder(tmp_path, skip_bad_images=True)
+    assert [file.name for file in folder.files] == ["one.png"]
+    (reason,) = folder.skipped
+    assert "again links to a directory that" in reason
+
+
+def test_directories_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    """As without the permission to list, which an administrator has."""
+    save(tmp_path / "cat" / "one.png")
+    save(tmp_path / "dog" / "one.png")
+    scan = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    message = r"dog cannot be read \(Permission denied\).*skip_bad_images"
+    with pytest.raises(ValueError, match=message):
+        PictureFolder(tmp_path)
+    folder = PictureFolder(tmp_path, skip_bad_images=True)
+    assert len(folder.files) == 1
+    assert "dog cannot be read" in folder.skipped[0]
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("an integer is required"), ValueError("buffer size")]
+)
+def test_whatever_a_decoder_raises_names_the_file(error, tmp_path, monkeypatch):
+    save(tmp_path / "odd.png")
+
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(picture_file.ImageOps, "exif_transpose", fail)
+    with pytest.raises(ValueError, match=f"odd.png cannot be read.*{error}"):
+        PictureFolder(tmp_path)
+
+
+def test_a_class_of_bad_pictures_keeps_its_number(tmp_path):
+    for name in ("ant", "bee", "cat"):
+        save(tmp_path / name / "1.png")
+    (tmp_path / "bee" / "1.png").write_bytes(b"")
+    folder = PictureFolder(tmp_path, skip_bad_images=True)
+    assert folder.class_names == ("ant", "bee", "cat")
+    assert folder.labels.tolist() == [0, 2]
+
+
+def test_jpegs_of_phones_are_no_animation(tmp_path):
+    picture = Image.new("RGB", (40, 20), (200, 30, 60))
+    preview = picture.resize((4, 2))
+    picture.save(
+        tmp_path / "phone.jpg",
+        format="MPO",
+        save_all=True,
+        append_images=[preview],
+    )
+    folder = PictureFolder(tmp_path)
+    assert folder._read(0).shape == (20, 40, 3)
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    encoded = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(encoded, "PNG")
+    for folder, content in ((b"caf\xe9", encoded.getvalue()), (b"bad", b"")):
+        folder = os.path.join(os.fsencode(tmp_path), folder)
+        os.mkdir(folder)
+        with open(os.path.join(folder, b"\xe9.png"), "wb") as file:
+            file.write(content)
+    folder = PictureFolder(tmp_path, skip_bad_images=True)
+    assert folder.class_names == ("bad", r"caf\xe9")
+    assert folder._read(0).shape == (9, 9, 3)
+    (reason,) = folder.skipped
+    # Output that is UTF-8 takes both.
+    assert r"bad/\xe9.png cannot be read" in reason.encode().decode()
+
+
+def test_long_reasons_take_their_own_room(tmp_path, cache):
+    (tmp_path / ("x" * 200 + ".png")).write_bytes(b"")
+    for i in range(50):
+        save(tmp_path / f"{i}.png")
+    PictureFolder(tmp_path, skip_bad_images=True)
+    (index,) = cache.rglob("*.npz")
+    assert index.stat().st_size < 3000
 
 
 def test_links_to_other_directories_are_followed(tmp_path):

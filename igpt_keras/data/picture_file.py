@@ -1,0 +1,79 @@
+import os
+import re
+import stat
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+
+
+def read_picture(file):
+    """Decodes a picture to uint8 `(H, W, 3)`, upright.
+
+    Greyscale and palettes lose nothing and are converted.
+
+    Raises:
+        ValueError: for what is no whole picture of 8-bit RGB colours.
+    """
+    try:
+        # To open a pipe would wait forever for someone to write into it.
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            reason = "is no regular file. Remove it."
+        else:
+            with Image.open(file) as picture:
+                reason = _reason_against(picture)
+                if reason is None:
+                    # Cameras store how they were held beside the pixels.
+                    upright = ImageOps.exif_transpose(picture)
+                    return np.asarray(upright.convert("RGB"))
+    except MemoryError:
+        # Says more of the machine than of the picture.
+        raise
+    except Exception as error:
+        # Pillow's decoders meet damage with whatever their parsing comes to:
+        # struct.error, TypeError, SyntaxError, ...
+        message = str(error) or type(error).__name__
+        raise ValueError(
+            printable(f"{file} cannot be read as a picture ({message}).")
+        ) from error
+    raise ValueError(printable(f"{file} {reason}"))
+
+
+def printable(text):
+    """Bytes of a path that are no UTF-8 as `\\xe9`, to print and to store."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _reason_against(picture):
+    """Why a picture cannot be used, or `None`, without decoding much of it."""
+    width, height = picture.size
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        return (
+            f"has {width} x {height} pixels, more than "
+            f"{Image.MAX_IMAGE_PIXELS:,}: it may be made to fill the memory. "
+            "Shrink it first."
+        )
+    # Pillow cuts 16-bit colours to 8 while decoding; before that the decoder's
+    # arguments name them, "RGB;16B". (A BMP's "BGR;16" is bits of a pixel.)
+    deep = re.search(r"\w+;16[BLN]", str(picture.tile))
+    if picture.mode.startswith(("I", "F")) or deep:
+        return (
+            f"has {deep.group() if deep else picture.mode} pixels, expected 8 "
+            "bits a channel. Convert it first."
+        )
+    if picture.mode not in ("RGB", "RGBA", "L", "LA", "P", "1"):
+        return (
+            f"has {picture.mode} colours, which are RGB only by a colour "
+            "profile. Convert it to RGB first."
+        )
+    # Phones add a preview or a depth map to a JPEG, which makes it an MPO.
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        return f"is animated ({frames} frames). Save the frame that is meant."
+    if picture.has_transparency_data:
+        if picture.convert("RGBA").getextrema()[3][0] < 255:
+            return (
+                "is transparent in places, where it has no colour. Flatten it "
+                "onto a background first."
+            )
+    return None
