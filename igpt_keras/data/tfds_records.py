@@ -1,13 +1,16 @@
 import dataclasses
 import functools
 import hashlib
+import io
 import os
 import pathlib
 
 import keras
 import numpy as np
+from PIL import Image
 
 from igpt_keras.data.index_cache import cached_index
+from igpt_keras.data.index_cache import file_stamp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Layout:
         train: TFDS split that train and validation come from.
         test: TFDS split that is test.
         validation_share: float. Share of `train` that is validation.
-        key: feature that names an example, or `None`: its image does.
+        key: feature that names an example, or `None`: its pixels do, or the
+            file if it is a JPEG, of which decoders differ.
     """
 
     train: str
@@ -57,8 +61,8 @@ class TFDSRecords:
         class_names: tuple of str, empty without labels.
 
     Raises:
-        ValueError: if the dataset is not prepared there, or has labels that
-            are none of its classes.
+        ValueError: if the dataset is not prepared there, a file is missing,
+            damaged or truncated, or it has labels that are none of its classes.
     """
 
     def __init__(self, name, part, data_dir=None):
@@ -69,10 +73,11 @@ class TFDSRecords:
         self.class_names = ()
         if "label" in info.features:
             self.class_names = tuple(info.features["label"].names)
-        sizes = [[os.path.basename(f), os.path.getsize(f)] for f in self.files]
+        # How many examples TFDS wrote into each file.
+        self.lengths = info.splits[part].shard_lengths
         index = cached_index(
             f"{name} {part} {info.version}",
-            sizes,
+            [[self._stamp(f) for f in self.files], self.lengths],
             self._make_index,
             beside=self.builder.data_path,
         )
@@ -120,6 +125,18 @@ class TFDSRecords:
             raise ValueError(f"{path} is truncated. Prepare {self.name} again.")
         return record
 
+    def _stamp(self, path):
+        try:
+            stamp = file_stamp(path)
+        except OSError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error.strerror}). Put it back, or "
+                f"prepare {self.name} again."
+            ) from error
+        if stamp[1] == 0:
+            raise ValueError(f"{path} is empty. Prepare {self.name} again.")
+        return stamp
+
     def _make_index(self):
         import tensorflow as tf
 
@@ -141,7 +158,7 @@ class TFDSRecords:
         bar = keras.utils.Progbar(len(self.files), unit_name="file")
         for shard, path in enumerate(self.files):
             records = tf.data.TFRecordDataset(path).map(parse)
-            start = 0
+            start, count = 0, 0
             for size, label, name in self._whole(records, path):
                 # A record is its length and that number's checksum, 12 bytes,
                 # the example, and its checksum, 4 bytes.
@@ -151,8 +168,17 @@ class TFDSRecords:
                 columns["labels"].append(label)
                 if key is not None:
                     name = f"{self.name}/{name.decode()}".encode()
+                else:
+                    name = self._content(name, path)
                 hashes.append(hashlib.sha256(name).digest())
                 start += 12 + size + 4
+                count += 1
+            if count != self.lengths[shard]:
+                raise ValueError(
+                    f"{path} is truncated, or not of this version: it has "
+                    f"{count} examples, and {self.lengths[shard]} were "
+                    f"prepared. Prepare {self.name} again."
+                )
             bar.update(shard + 1)
         dtypes = {"shards": "int32", "labels": "int32"}
         arrays = {
@@ -162,6 +188,20 @@ class TFDSRecords:
         # Not "S32", which drops zeros at the end.
         hashes = np.frombuffer(b"".join(hashes), "uint8").reshape(-1, 32)
         return {**arrays, "hashes": hashes}
+
+    def _content(self, image, path):
+        """Bytes that are the same however losslessly an image is stored."""
+        if not image.startswith(b"\x89PNG"):
+            return image
+        try:
+            with Image.open(io.BytesIO(image)) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds a damaged image ({error}). Prepare {self.name} "
+                "again."
+            ) from error
+        return f"{pixels.shape} ".encode() + pixels.tobytes()
 
     def _whole(self, records, path):
         """The records of a file, or an error that names it."""
