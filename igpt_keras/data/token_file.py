@@ -1,18 +1,8 @@
 import pathlib
-import tokenize
-import zipfile
 
 import numpy as np
 
-# What `np.load` raises for files that are no array, or claim to be a huge one.
-_NOT_AN_ARRAY = (
-    ValueError,
-    OSError,
-    EOFError,
-    OverflowError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
+from igpt_keras.data.array_file import open_array
 
 
 def load_token_file(path, vocabulary_size=512, sequence_length=1024):
@@ -36,15 +26,7 @@ def load_token_file(path, vocabulary_size=512, sequence_length=1024):
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"No token file at {path}.")
-    try:
-        token_ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NOT_AN_ARRAY as error:
-        raise ValueError(
-            f"{path} is no token file: {error}. Expected a .npy array of "
-            "integers; Python objects are never unpickled."
-        ) from error
-    if not isinstance(token_ids, np.ndarray):
-        raise ValueError(f"{path} is no single .npy array.")
+    token_ids = open_array(path)
     if not np.issubdtype(token_ids.dtype, np.integer):
         raise ValueError(
             f"{path} holds {token_ids.dtype}, expected integer token ids. The "

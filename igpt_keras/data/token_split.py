@@ -2,6 +2,7 @@ import pathlib
 
 import numpy as np
 
+from igpt_keras.data.array_file import open_array
 from igpt_keras.data.token_file import load_token_file
 from igpt_keras.data.token_rows import TokenRows
 
@@ -47,17 +48,24 @@ class TokenSplit:
 
 def _load_labels(path, count):
     """int32 labels `(M,)` and the number of classes."""
-    if not pathlib.Path(path).is_file():
+    if not pathlib.Path(path).exists():
         return np.full(count, -1, "int32"), 0
-    one_hot = np.load(path, mmap_mode="r", allow_pickle=False)
+    one_hot = open_array(path)
+    if one_hot.dtype.kind not in "buif":
+        raise ValueError(
+            f"{path} holds {one_hot.dtype}, expected one-hot labels: numbers."
+        )
     if (
         one_hot.ndim != 2
         or len(one_hot) != count
+        or one_hot.shape[1] == 0
         or not (np.sum(one_hot, axis=1) == 1).all()
         or not (np.max(one_hot, axis=1) == 1).all()
+        or not (np.min(one_hot, axis=1) >= 0).all()
     ):
         raise ValueError(
             f"{path} has shape {one_hot.shape}, expected one-hot labels of "
-            f"{count} images: ({count}, classes), a single 1 in each row."
+            f"{count} images: ({count}, classes), a single 1 in each row and "
+            "zeros."
         )
     return np.argmax(one_hot, axis=1).astype("int32"), one_hot.shape[1]

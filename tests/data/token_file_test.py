@@ -21,7 +21,7 @@ class Bomb:
 @pytest.mark.parametrize(
     "array, message",
     [
-        (np.array([[Bomb()] * 4]), "no token file: .*never unpickled"),
+        (np.array([[Bomb()] * 4]), "no array file: .*never unpickled"),
         (np.zeros((2, 4), "float32"), "float32, expected integer .* Y are lab"),
         (np.zeros((2, 5), "int32"), r"shape \(2, 5\), expected \(images, 4\)"),
         (np.zeros(4, "int32"), r"shape \(4,\)"),
@@ -59,7 +59,7 @@ def test_refuses_files_that_are_not_whole(tmp_path):
         content.replace(b"(50, 4)", b"(5" + b"0" * 40 + b", 4)"),
     ):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="no token file"):
+        with pytest.raises(ValueError, match="no array file"):
             load_token_file(path, 12, 4)
     np.savez(tmp_path / "x.npz", np.zeros((50, 4), "int32"))
     with pytest.raises(ValueError, match="no single .npy array"):

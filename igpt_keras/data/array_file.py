@@ -1,0 +1,34 @@
+import pathlib
+import tokenize
+import zipfile
+
+import numpy as np
+
+# What `np.load` raises for files that are no array, or claim to be a huge one.
+_NOT_AN_ARRAY = (
+    ValueError,
+    OSError,
+    EOFError,
+    OverflowError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+
+
+def open_array(path):
+    """Opens a `.npy` file, which is mapped, not read, and never unpickled.
+
+    Raises:
+        ValueError: if there is no single array.
+    """
+    path = pathlib.Path(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NOT_AN_ARRAY as error:
+        raise ValueError(
+            f"{path} is no array file: {error}. Expected a .npy array of "
+            "numbers; Python objects are never unpickled."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is no single .npy array.")
+    return array
