@@ -46,6 +46,8 @@ class Split:
             uint8 `(H, W, 3)` or a JPEG as a string, inside `tf.data`; of
             tokens, of int64 `(B,)` to int32 `(B, N)`.
         skipped: tuple of str, why pictures were left out.
+        fingerprint: str, sha256 of the names of the images, in order, and of
+            their labels, or `None` of tokens.
         is_tokens: bool. Whether there are tokens in place of images.
         tokenizer: str, fingerprint of the tokenizer that made the tokens, or
             `None` where that is not known.
@@ -55,6 +57,7 @@ class Split:
     class_names: tuple
     fetch: typing.Callable
     skipped: tuple = ()
+    fingerprint: str | None = None
     is_tokens: bool = False
     tokenizer: str | None = None
 
@@ -83,6 +86,8 @@ def open_split(
     """
     import tensorflow as tf
 
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a str, received {name!r}.")
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choose one of {SPLITS}.")
     if fold_validation and split == "validation":
@@ -104,10 +109,9 @@ def open_split(
         if split == "test":
             wanted, validation_share = ("train",), 0
     elif name.startswith("folder:"):
-        source = open_folder(name.removeprefix("folder:"), skip_bad_images)
+        source = open_folder(_path_of(name), skip_bad_images)
     elif name.startswith("npy:"):
-        prefix = name.removeprefix("npy:")
-        source = TokenSplit(prefix, wanted, input_resolution**2)
+        source = TokenSplit(_path_of(name), wanted, input_resolution**2)
         return Split(
             source.labels, source.class_names, source.rows.fetch, is_tokens=True
         )
@@ -117,7 +121,7 @@ def open_split(
                 "A token cache was split when it was made; fold_validation is "
                 "not for it."
             )
-        directory = os.path.join(name.removeprefix("tokens:"), split)
+        directory = os.path.join(_path_of(name), split)
         source = open_token_cache(directory, input_resolution**2)
         return Split(
             source.labels,
@@ -141,15 +145,29 @@ def open_split(
             "split of its own. Add images (a class needs about ten)."
         )
 
+    labels = source.labels[order]
+    digest = hashlib.sha256(source.hashes[order].tobytes())
+    digest.update(labels.astype("<i4").tobytes())
     # Captured by reference: arrays stay out of the graph.
     order_tensor = tf.constant(order)
-    skipped = getattr(source, "skipped", ())
     return Split(
-        source.labels[order],
+        labels,
         source.class_names,
         lambda index: source.fetch(order_tensor[index]),
-        skipped,
+        getattr(source, "skipped", ()),
+        digest.hexdigest(),
     )
+
+
+def _path_of(name):
+    """What follows `folder:`, `npy:` or `tokens:`."""
+    kind, _, path = name.partition(":")
+    if not path:
+        raise ValueError(
+            f"{name!r} names no path. Write it behind the colon; "
+            f"'{kind}:.' is the working directory."
+        )
+    return os.path.expanduser(path)
 
 
 def load_examples(

@@ -1,8 +1,14 @@
+import operator
 import os
 
 from igpt_keras.data.augment import prepare_for_evaluation
 from igpt_keras.data.augment import prepare_for_training
 from igpt_keras.data.examples import open_split
+
+# TensorFlow's random numbers take seeds of 31 bits the same way everywhere.
+_MOST = 2**31 - 1
+# Places in the stream of images are int64; half is left for what is to come.
+_MOST_IMAGES = 2**62
 
 
 def image_dataset(
@@ -47,7 +53,7 @@ def image_dataset(
         input_resolution: int. Side of the images, `R`.
         batch_size: int. Images in a batch, over all workers and replicas.
         training: bool. Defaults to `False`.
-        seed: int. Order and augmentation. Defaults to 0.
+        seed: int in `[0, 2**31)`. Order and augmentation. Defaults to 0.
         start_step: int. Batches to skip. Defaults to 0.
         fold_validation: bool. Whether train includes validation, for the
             final run after all choices are made. Defaults to `False`.
@@ -75,15 +81,11 @@ def image_dataset(
             "installed. Install it with `pip install tensorflow`, or train on "
             "arrays of token ids."
         ) from error
-    for argument, value, least in (
-        ("input_resolution", input_resolution, 1),
-        ("batch_size", batch_size, 1),
-        ("start_step", start_step, 0),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"{argument} must be an int >= {least}, received {value!r}."
-            )
+    input_resolution = _integer("input_resolution", input_resolution, 1)
+    batch_size = _integer("batch_size", batch_size, 1)
+    seed = _integer("seed", seed, 0)
+    most = _MOST_IMAGES // batch_size
+    start_step = _integer("start_step", start_step, 0, most)
     opened = open_split(
         name,
         split,
@@ -138,6 +140,20 @@ def image_dataset(
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def _integer(argument, value, least, most=_MOST):
+    """A Python int of anything that is one, such as NumPy's."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise ValueError(
+            f"{argument} must be an int >= {least} and <= {most}, received "
+            f"{value!r}."
+        )
+    return number
 
 
 def _order(count, batch_size, start_step, input_context):

@@ -7,6 +7,7 @@ tf = pytest.importorskip("tensorflow")
 
 import prepare_tfds  # noqa: E402
 
+from igpt_keras.data import examples  # noqa: E402
 from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
 from igpt_keras.data import open_split  # noqa: E402
@@ -350,6 +351,39 @@ def test_unprepared_dataset(tmp_path):
         load_examples("cifar10", "train", 32, data_dir=str(tmp_path))
 
 
+def test_home_directories(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, file in (
+        ("folder:~/x", "x"),
+        ("npy:~/x", "x_teX.npy"),
+        ("tokens:~/x", "x/test"),
+    ):
+        with pytest.raises(ValueError, match=str(tmp_path / file)):
+            open_split(name, "test", 8)
+
+
+def test_integers_of_numpy_will_do():
+    plain = hashes(digits(seed=3, start_step=2, batch_size=32), 3)
+    numpy = digits(
+        seed=np.int64(3), start_step=np.int32(2), batch_size=np.uint8(32)
+    )
+    assert hashes(numpy, 3) == plain
+    last = 2**62 // 64
+    assert len(hashes(digits(seed=2**31 - 1, start_step=last), 2)) == 2
+
+
+def test_fingerprints_are_of_names_order_and_labels(monkeypatch):
+    found = [
+        open_split("digits", split, 8).fingerprint
+        for split in ("train", "validation", "test", "train")
+    ]
+    assert len(set(found)) == 3 and found[0] == found[3]
+    images, labels, names = examples._load_digits()
+    other = images, labels[::-1].copy(), names
+    monkeypatch.setattr(examples, "_load_digits", lambda: other)
+    assert open_split("digits", "train", 8).fingerprint != found[0]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -357,6 +391,16 @@ def test_unprepared_dataset(tmp_path):
         ({"split": "dev"}, "Unknown split 'dev'"),
         ({"batch_size": 0}, "batch_size must be an int >= 1"),
         ({"start_step": -1}, "start_step must be an int >= 0"),
+        ({"start_step": 2**62}, "start_step must be .* <= 1152921504606846976"),
+        ({"batch_size": True}, "batch_size must be an int .* received True"),
+        ({"batch_size": 2**31}, "batch_size must be an int .* <= 2147483647"),
+        ({"seed": -1}, "seed must be an int >= 0"),
+        ({"seed": 2**31}, "seed must be an int .* <= 2147483647"),
+        ({"seed": None}, "seed must be an int .* received None"),
+        ({"name": None}, "name must be a str, received None"),
+        ({"name": "folder:"}, "'folder:' names no path.*'folder:.' is"),
+        ({"name": "npy:"}, "'npy:' names no path"),
+        ({"name": "tokens:"}, "'tokens:' names no path"),
         ({"input_resolution": 8.0}, "input_resolution must be an int"),
         (
             {"split": "validation", "fold_validation": True},
