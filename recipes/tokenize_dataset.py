@@ -43,7 +43,13 @@ flags.DEFINE_integer(
     "see it anew. 0 takes the one picture that evaluation sees.",
     lower_bound=0,
 )
-flags.DEFINE_integer("seed", 0, "Of the random crops.")
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Of the random crops.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 flags.DEFINE_string("output", None, "Directory to write, or to continue.")
 flags.mark_flags_as_required(["dataset", "output"])
 flags.mark_flags_as_mutual_exclusive(["palette", "tokenizer"], required=True)

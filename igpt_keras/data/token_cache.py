@@ -1,15 +1,18 @@
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 
 import numpy as np
 
+from igpt_keras.data.array_file import open_array
 from igpt_keras.data.token_rows import TokenRows
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+KINDS = ("tokens", "labels")
 
 
 class TokenCache:
@@ -46,28 +49,51 @@ class TokenCache:
         try:
             manifest = json.loads(path.read_text())
             found = manifest["format"]
-            shards = manifest["shards"]
-            self.tokenizer = manifest["tokenizer"]
-            self.class_names = tuple(manifest["class_names"])
+            if found == FORMAT:
+                self.tokenizer = _checked(manifest["tokenizer"], str)
+                names = _checked(manifest["class_names"], list)
+                self.class_names = tuple(_checked(n, str) for n in names)
+                vocabulary_size = _checked(manifest["vocabulary_size"], int)
+                rows = _checked(manifest["rows"], int)
+                shards = _checked(manifest["shards"], dict)
+                pairs = _pairs(shards)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}).") from error
+            raise ValueError(
+                f"{path} is damaged ({error!r}). Remove it and tokenize the "
+                "dataset again; the shards stay."
+            ) from error
         if found != FORMAT:
             raise ValueError(
                 f"{path} has format {found}, and this version reads {FORMAT}. "
                 "Tokenize the dataset again."
             )
         tokens, labels = [], []
-        for name, digest in shards.items():
-            array = _open_shard(directory / name, digest)
-            (tokens if name.startswith("tokens-") else labels).append(array)
-        if tokens[0].shape[1] != sequence_length:
-            raise ValueError(
-                f"{directory} has {tokens[0].shape[1]} tokens per image, and "
-                f"{sequence_length} were asked for: it is of another "
-                "input resolution."
+        for names in pairs:
+            for name in names:
+                _check_digest(directory / name, shards[name])
+            tokens.append(_open_tokens(directory / names[0], vocabulary_size))
+            labels.append(
+                _open_labels(
+                    directory / names[1],
+                    len(tokens[-1]),
+                    len(self.class_names),
+                )
             )
+            found = tokens[-1].shape[1]
+            if found != sequence_length:
+                raise ValueError(
+                    f"{directory} has {found} tokens per image, and "
+                    f"{sequence_length} were asked for: it is of another "
+                    "input resolution."
+                )
         self.rows = TokenRows(tokens)
         self.labels = np.concatenate(labels)
+        if len(self.labels) != rows:
+            raise ValueError(
+                f"{path} is damaged: it counts {rows} rows, and its shards "
+                f"hold {len(self.labels)}. Remove it and tokenize the dataset "
+                "again; the shards stay."
+            )
 
 
 @functools.cache
@@ -75,8 +101,19 @@ def open_token_cache(directory, sequence_length):
     return TokenCache(directory, sequence_length)
 
 
+def shard_names(shard):
+    """Names of the files of the shard of a number: of tokens and of labels."""
+    return [f"{kind}-{shard:05d}.npy" for kind in KINDS]
+
+
 def write_shard(path, array):
-    """Writes a `.npy` whole or not at all; returns its sha256."""
+    """Writes a `.npy` whole or not at all, and beside it its sha256.
+
+    Returns:
+        That.
+    """
+    beside = _beside(path)
+    beside.unlink(missing_ok=True)
     staged = path.with_name(path.name + ".tmp")
     with open(staged, "wb") as file:
         np.save(file, array, allow_pickle=False)
@@ -84,7 +121,19 @@ def write_shard(path, array):
         os.fsync(file.fileno())
     digest = file_sha256(staged)
     os.replace(staged, path)
+    # As `sha256sum` writes and checks them.
+    beside.write_text(f"{digest}  {path.name}\n")
     return digest
+
+
+def whole_shard(path):
+    """sha256 of a shard as `write_shard` left it, `None` of any other."""
+    try:
+        written = _beside(path).read_text().split()
+        digest = file_sha256(path)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return digest if written[:1] == [digest] else None
 
 
 def file_sha256(path):
@@ -92,12 +141,65 @@ def file_sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_shard(path, digest):
+def _beside(path):
+    return path.with_name(path.name + ".sha256")
+
+
+def _checked(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _pairs(shards):
+    """Names of tokens and labels of every shard, none of which is missing."""
+    count = max(1, math.ceil(len(shards) / len(KINDS)))
+    pairs = [shard_names(i) for i in range(count)]
+    expected = {name for pair in pairs for name in pair}
+    if set(shards) != expected:
+        wrong = sorted(set(shards) ^ expected)
+        raise ValueError(f"shards missing or unknown: {', '.join(wrong[:4])}")
+    return pairs
+
+
+def _check_digest(path, digest):
     if not path.is_file():
         raise ValueError(f"{path} is missing. Tokenize the dataset again.")
     if file_sha256(path) != digest:
         raise ValueError(
             f"{path} is damaged: its sha256 is not the one in {MANIFEST}. "
-            "Remove it and tokenize the dataset again; the other files stay."
+            "Tokenize the dataset again; the other files stay."
         )
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _open_tokens(path, vocabulary_size):
+    token_ids = open_array(path)
+    if token_ids.ndim != 2 or token_ids.dtype != np.uint16:
+        raise _wrong(path, token_ids, "uint16 (rows, tokens)")
+    largest = token_ids.max(initial=0)
+    if largest >= vocabulary_size:
+        raise ValueError(
+            f"{path} is damaged: it holds token {largest}, and tokens are in "
+            f"[0, {vocabulary_size}). Remove it and tokenize the dataset again."
+        )
+    return token_ids
+
+
+def _open_labels(path, rows, num_classes):
+    labels = open_array(path)
+    if labels.shape != (rows,) or labels.dtype != np.int32:
+        raise _wrong(path, labels, f"int32 ({rows},)")
+    if rows and (labels.min() < -1 or labels.max() >= num_classes):
+        raise ValueError(
+            f"{path} is damaged: it holds labels from {labels.min()} to "
+            f"{labels.max()} of {num_classes} classes. Remove it and tokenize "
+            "the dataset again."
+        )
+    return labels
+
+
+def _wrong(path, array, expected):
+    return ValueError(
+        f"{path} is damaged: it holds {array.dtype} {array.shape}, expected "
+        f"{expected}. Remove it and tokenize the dataset again."
+    )

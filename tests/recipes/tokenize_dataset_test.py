@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ pytest.importorskip("tensorflow")
 import dataset_tokenization  # noqa: E402
 
 from igpt_keras.data import image_dataset  # noqa: E402
+from igpt_keras.data import picture_folder  # noqa: E402
 from igpt_keras.data import token_cache  # noqa: E402
 from igpt_keras.data.token_cache import open_token_cache  # noqa: E402
 
@@ -39,6 +41,30 @@ def settings(tmp_path, monkeypatch):
         "seed": 0,
         "output": str(tmp_path / "cache"),
     }
+
+
+@pytest.fixture(scope="module")
+def whole_cache(tmp_path_factory):
+    """Of one crop, in shards of 512; to be copied."""
+    directory = tmp_path_factory.mktemp("whole")
+    np.save(directory / "palette.npy", PALETTE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_tokenization, "BATCH_SIZE", 64)
+        patch.setattr(dataset_tokenization, "STEPS_PER_SHARD", 8)
+        dataset_tokenization.run(
+            {
+                "dataset": "digits",
+                "data_dir": None,
+                "skip_bad_images": False,
+                "input_resolution": 8,
+                "palette": str(directory / "palette.npy"),
+                "tokenizer": None,
+                "crops": 1,
+                "seed": 0,
+                "output": str(directory / "cache"),
+            }
+        )
+    return directory / "cache"
 
 
 def digests(directory):
@@ -68,7 +94,7 @@ def test_holds_the_tokens_of_the_dataset(settings, tmp_path):
         rows = cache.rows.read(np.arange(count))
         np.testing.assert_array_equal(rows, array(tokenizer(images[:count])))
         np.testing.assert_array_equal(cache.labels, labels[:count])
-    assert len(list((tmp_path / "cache" / "train").glob("tokens-*"))) == 6
+    assert len(list((tmp_path / "cache" / "train").glob("tokens-*.npy"))) == 6
     shard = np.load(tmp_path / "cache" / "train" / "tokens-00000.npy")
     assert shard.dtype == np.uint16 and shard.shape == (512, 64)
     manifest = json.loads(
@@ -215,6 +241,133 @@ def test_refuses(settings, tmp_path):
     manifest.write_text(text.replace('"format": 1', '"format": 9'))
     with pytest.raises(ValueError, match="has format 9"):
         image_dataset(name, "validation", 8, 4)
-    manifest.write_text("{}")
-    with pytest.raises(ValueError, match="manifest.json is damaged"):
-        image_dataset(name, "validation", 8, 4)
+    # The same command mends both.
+    dataset_tokenization.run({**settings, "crops": 0})
+    for split in ("validation", "test"):
+        assert len(next(iter(image_dataset(name, split, 8, 4)))[0]) == 4
+
+
+def without(shards, word):
+    return {name: v for name, v in shards.items() if word not in name}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda m: {}, "KeyError.*'format'"),
+        (lambda m: [], "list indices"),
+        (lambda m: {**m, "shards": {}}, "missing or unknown: labels-00000.npy"),
+        (lambda m: {**m, "shards": None}, "expected dict, found None"),
+        (lambda m: {**m, "shards": list(m["shards"])}, "expected dict"),
+        (
+            lambda m: {**m, "shards": without(m["shards"], "tokens-00001")},
+            "missing or unknown: tokens-00001.npy",
+        ),
+        (
+            lambda m: {**m, "shards": without(m["shards"], "tokens")},
+            "missing or unknown",
+        ),
+        (
+            lambda m: {**m, "shards": without(m["shards"], "00002")},
+            "counts 1295 rows, and its shards hold 1024",
+        ),
+        (lambda m: {**m, "rows": 7}, "counts 7 rows"),
+        (lambda m: {**m, "class_names": None}, "expected list, found None"),
+        (lambda m: {**m, "tokenizer": None}, "expected str, found None"),
+        (lambda m: {**m, "vocabulary_size": "17"}, "expected int, found '17'"),
+    ],
+)
+def test_edited_manifests(change, message, whole_cache, tmp_path):
+    manifest = shutil.copytree(whole_cache, tmp_path / "copy") / "train"
+    manifest = manifest / "manifest.json"
+    changed = change(json.loads(manifest.read_text()))
+    manifest.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=f"json is damaged.*{message}"):
+        open_token_cache(str(manifest.parent), 64)
+
+
+@pytest.mark.parametrize(
+    "file, array, message",
+    [
+        ("tokens", np.full((512, 64), 17, "uint16"), "holds token 17, .*0, 17"),
+        ("tokens", np.zeros((512, 64), "int32"), "holds int32 .512, 64., exp"),
+        ("tokens", np.zeros(512, "uint16"), "holds uint16 .512,., expected"),
+        ("labels", np.zeros(511, "int32"), "holds int32 .511,., expected"),
+        ("labels", np.zeros(512, "int64"), "holds int64 .512,., expected"),
+        (
+            "labels",
+            np.full(512, 10, "int32"),
+            "holds labels from 10 to 10",
+        ),
+    ],
+)
+def test_shards_that_are_not_what_they_should_be(
+    file, array, message, whole_cache, tmp_path
+):
+    """Whose sha256 the manifest has."""
+    directory = shutil.copytree(whole_cache, tmp_path / "copy") / "train"
+    name = f"{file}-00000.npy"
+    digest = token_cache.write_shard(directory / name, array)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["shards"][name] = digest
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"{name} is damaged: it {message}"):
+        open_token_cache(str(directory), 64)
+
+
+def test_damaged_shards_are_made_again(settings, whole_cache, tmp_path):
+    cache = shutil.copytree(whole_cache, tmp_path / "cache")
+    train = cache / "train"
+    (train / "manifest.json").unlink()
+    np.save(train / "tokens-00000.npy", np.full((512, 64), 3, "uint16"))
+    content = (train / "labels-00001.npy").read_bytes()
+    (train / "labels-00001.npy").write_bytes(content[:200])
+    (train / "tokens-00002.npy.sha256").unlink()
+    # Also where the manifest is already there.
+    (cache / "test" / "tokens-00000.npy").unlink()
+    dataset_tokenization.run({**settings, "crops": 1})
+    assert digests(cache) == digests(whole_cache)
+
+
+def test_a_changed_dataset_is_not_continued(settings, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(30):
+        picture = Image.new("RGB", (9, 9), (i, 0, 0))
+        picture.save(tmp_path / "pictures" / f"{i}.png")
+    settings["dataset"] = f"folder:{tmp_path / 'pictures'}"
+    dataset_tokenization.run(settings)
+    (tmp_path / "pictures" / "0.png").rename(tmp_path / "pictures" / "x.png")
+    picture_folder.open_folder.cache_clear()
+    message = "dataset changed: .* was started with .* Put the dataset back"
+    with pytest.raises(ValueError, match=message):
+        dataset_tokenization.run(settings)
+
+
+def test_one_process_writes(settings, tmp_path, monkeypatch):
+    written = token_cache.write_shard
+    refused = []
+
+    def write(path, value):
+        if not refused:
+            refused.append(True)
+            with pytest.raises(ValueError, match="Another process writes to"):
+                dataset_tokenization.run(settings)
+        return written(path, value)
+
+    monkeypatch.setattr(token_cache, "write_shard", write)
+    dataset_tokenization.run(settings)
+    assert refused
+
+
+def test_a_wrong_dataset_leaves_nothing_behind(settings, tmp_path):
+    with pytest.raises(ValueError, match="Unknown dataset 'digit'"):
+        dataset_tokenization.run({**settings, "dataset": "digit"})
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "{}", '{"splits": 3}'])
+def test_damaged_settings(content, settings, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "settings.json").write_text(content)
+    with pytest.raises(ValueError, match="settings.json is damaged, or of an"):
+        dataset_tokenization.run(settings)
