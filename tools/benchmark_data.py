@@ -27,18 +27,42 @@ def define_flags():
         "data_dir", None, "Directory of prepared TFDS datasets."
     )
     flags.DEFINE_string("palette", None, "Palette as .npy. Defaults to random.")
-    flags.DEFINE_integer("vocabulary_size", 512, "Colours of a random palette.")
-    flags.DEFINE_integer("input_resolution", 32, "Side of the images.")
-    flags.DEFINE_integer("images", 1000, "Images in a measurement.")
-    flags.DEFINE_integer("repeats", 3, "Measurements; the median is shown.")
+    for name, default, text in (
+        ("vocabulary_size", 512, "Colours of a random palette."),
+        ("input_resolution", 32, "Side of the images."),
+        ("images", 1000, "Images in a measurement."),
+        ("repeats", 3, "Measurements; the median is shown."),
+    ):
+        flags.DEFINE_integer(name, default, text, lower_bound=1)
     flags.DEFINE_string("tokens", None, "A token cache to read too.")
     flags.DEFINE_float(
         "teraflops",
         300,
         "1e12 floating-point operations per second of one accelerator, as "
         "training reaches them.",
+        lower_bound=1e-3,
     )
     flags.DEFINE_list("cores", ["1", "2"], "Numbers of threads to map with.")
+
+
+def check_dataset(name):
+    from igpt_keras.data.tfds_records import LAYOUTS
+
+    if name not in LAYOUTS:
+        raise ValueError(
+            f"{name!r} is no dataset of TFDS, beside which the pipeline is "
+            f"measured. Choose one of {', '.join(LAYOUTS)}."
+        )
+
+
+def parse_cores(values):
+    """Numbers of threads of the strings of `--cores`."""
+    if not values or not all(v.isdecimal() and int(v) > 0 for v in values):
+        raise ValueError(
+            f"--cores={','.join(values)} are no numbers of threads. Give "
+            "integers >= 1, such as --cores=1,2."
+        )
+    return [int(value) for value in values]
 
 
 def stages(name, data_dir, tokenizer, resolution, cores):
@@ -137,8 +161,10 @@ def main(argv):
         generator = np.random.default_rng(0)
         palette = generator.uniform(-1, 1, (values.vocabulary_size, 3))
     try:
+        check_dataset(values.dataset)
+        every_cores = parse_cores(values.cores)
         tokenizer = igpt_keras.PaletteTokenizer(palette)
-        for cores in map(int, values.cores):
+        for cores in every_cores:
             table = stages(
                 values.dataset,
                 values.data_dir,
