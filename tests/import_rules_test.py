@@ -11,7 +11,7 @@ ALLOWED = {
     "version": set(),
     "presets": set(),
     "layers": set(),
-    "data": set(),
+    "data": {"storage"},
     "probes": set(),
     "storage": set(),
     "tokenizers": {"layers", "storage", "version"},

@@ -7,8 +7,8 @@ import pathlib
 
 import numpy as np
 
-from igpt_keras.data.array_file import open_array
 from igpt_keras.data.token_rows import TokenRows
+from igpt_keras.storage.array_file import open_array
 
 FORMAT = 1
 MANIFEST = "manifest.json"

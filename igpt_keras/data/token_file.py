@@ -2,7 +2,7 @@ import pathlib
 
 import numpy as np
 
-from igpt_keras.data.array_file import open_array
+from igpt_keras.storage.array_file import open_array
 
 
 def load_token_file(path, vocabulary_size=512, sequence_length=1024):

@@ -2,9 +2,9 @@ import pathlib
 
 import numpy as np
 
-from igpt_keras.data.array_file import open_array
 from igpt_keras.data.token_file import load_token_file
 from igpt_keras.data.token_rows import TokenRows
+from igpt_keras.storage.array_file import open_array
 
 FILES = {"train": "tr", "validation": "va", "test": "te"}
 

@@ -1,1 +1,1 @@
-"""Files that are whole or not there at all, and weights in them."""
+"""Files: whole or not there at all, and read without trust."""

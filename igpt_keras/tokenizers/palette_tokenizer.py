@@ -3,8 +3,6 @@ import hashlib
 import math
 import os
 import pathlib
-import tokenize
-import zipfile
 
 import keras
 import numpy as np
@@ -12,6 +10,7 @@ from keras import ops
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus
 
+from igpt_keras.storage.array_file import open_array
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
 
@@ -23,15 +22,6 @@ _CELLS = 16
 # iteration more than it makes.
 _ROUND = 10
 _FILE = "palette.npy"
-# What `np.load` raises for files that are no array, or claim to be a huge one.
-_NOT_AN_ARRAY = (
-    ValueError,
-    OSError,
-    EOFError,
-    OverflowError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -371,12 +361,11 @@ def _read_palette(path):
     if not os.path.isfile(path):
         raise ValueError(f"No palette at {os.fspath(path)!r}.")
     try:
-        # Mapped, so that a header that lies about its size allocates nothing.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except _NOT_AN_ARRAY as error:
+        return np.array(open_array(path))
+    except ValueError as error:
         raise ValueError(
-            f"{os.fspath(path)!r} is no palette: {error}. Expected a .npy "
-            "file of floats, shape (V, 3)."
+            f"{os.fspath(path)!r} is no palette, floats of shape (V, 3): "
+            f"{error}"
         ) from error
 
 

@@ -16,7 +16,9 @@ _NOT_AN_ARRAY = (
 
 
 def open_array(path):
-    """Opens a `.npy` file, which is mapped, not read, and never unpickled.
+    """Opens a `.npy` file, mapped and never unpickled.
+
+    A header that lies about its size allocates nothing.
 
     Raises:
         ValueError: if there is no single array.
