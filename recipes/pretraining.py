@@ -118,7 +118,12 @@ def _resolve_tokenizer(values):
         else:
             values["palette"] = str(directory / "palette.npy")
     if values["tokenizer"] is not None:
-        tokenizer = pretraining_data.open_vq_vae(values)
+        copy = pathlib.Path(values["run_dir"] or "") / "vq_vae"
+        if any(copy.parent.glob("checkpoints/epoch_*.npz")) and copy.is_dir():
+            # Of a run that goes on, wherever the original is by now.
+            tokenizer = igpt_keras.VQVAETokenizer.from_preset(copy)
+        else:
+            tokenizer = pretraining_data.open_vq_vae(values)
         values["input_resolution"] = tokenizer.input_resolution
         values["model_resolution"] = tokenizer.model_resolution
         values["vocabulary_size"] = tokenizer.vocabulary_size

@@ -75,7 +75,10 @@ def tokenize(dataset, tokenizer):
         shape = tokenizer.compute_output_shape(images.shape)
         return tf.ensure_shape(token_ids, shape), labels
 
-    return dataset.map(tokenize_batch, os.cpu_count()).prefetch(2)
+    # A VQ-VAE fills all cores by itself, and much memory.
+    is_palette = isinstance(tokenizer, igpt_keras.PaletteTokenizer)
+    calls = os.cpu_count() if is_palette else 1
+    return dataset.map(tokenize_batch, calls).prefetch(2)
 
 
 def _inputs(tokens, settings, start_step=0):

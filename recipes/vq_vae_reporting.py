@@ -6,24 +6,25 @@ import numpy as np
 import reporting
 
 NUM_PICTURES = 8
+HISTOGRAM_IMAGES = 128
 
 
 class CodebookLog(keras.callbacks.Callback):
     """Pictures and the codebook for TensorBoard, after each epoch.
 
     Reconstructions under their originals; how often each code is used in the
-    validation images, as a histogram; codes revived in the epoch. The Keras
+    first 128 images, as a histogram; codes revived in the epoch. The Keras
     callback writes the other curves.
 
     Args:
         log_dir: directory of the run's logs.
-        images: uint8 `(M, R, R, 3)`.
+        images: uint8 `(M, R, R, 3)`, of validation.
     """
 
-    def __init__(self, log_dir, images, num_images=128):
+    def __init__(self, log_dir, images):
         super().__init__()
         self.log_dir = log_dir
-        self.images = images[:num_images]
+        self.images = images[:HISTOGRAM_IMAGES]
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf

@@ -164,6 +164,12 @@ def train(settings, name, run_dir, validation):
             loss=LOSSES[settings.loss],
         )
     checkpoint = igpt_keras.TrainingCheckpoint(directory / "checkpoints")
+    strategy = getattr(vq_vae, "distribute_strategy", None)
+    if strategy is not None:
+        # TensorFlow has no convolution of no images, a replica's share of a
+        # last image.
+        replicas = strategy.num_replicas_in_sync
+        validation = validation[: len(validation) // replicas * replicas]
     epoch = checkpoint.restore(vq_vae)
     progress = reporting.Progress(directory / "progress.json", epoch)
     if epoch:

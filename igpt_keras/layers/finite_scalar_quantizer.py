@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.layers.concrete import concrete
+
 # Keeps the outermost levels of the bounding function reachable.
 _EPSILON = 1e-3
 
@@ -36,7 +38,8 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         int32 `(B, height, width)` in `[0, V)`.
 
     Raises:
-        ValueError: if `levels` or the shape of `inputs` is not of that form.
+        ValueError: if `levels` or the shape of `inputs` is not of that form,
+            and for values that are not finite where they are at hand.
 
     Example:
     >>> quantizer = FiniteScalarQuantizer(levels=(3, 3))
@@ -71,6 +74,12 @@ class FiniteScalarQuantizer(keras.layers.Layer):
             raise ValueError(
                 "inputs must have shape (B, height, width, "
                 f"{self.embedding_dim}), received {shape}."
+            )
+        values = concrete(inputs)
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError(
+                "inputs hold NaN or infinity, which no level is near. Look for "
+                "what diverged before the quantizer."
             )
         bounded = self._bound(inputs)
         rounded = bounded + ops.stop_gradient(ops.round(bounded) - bounded)

@@ -10,7 +10,7 @@ from igpt_keras.layers.replicas import sum_across_replicas
 _DEAD_SHARE = 0.1
 # Of the root-mean-square distance between a vector and its code.
 _REVIVAL_NOISE = 0.1
-# Keeps codes in place until they are used, and soon gives way to usage.
+# Next to no usage: the first vectors decide where a code goes.
 _INITIAL_COUNT = 1e-3
 # Sonnet's, as the moving averages are.
 _EPSILON = 1e-5
@@ -27,8 +27,8 @@ class VectorQuantizer(keras.layers.Layer):
 
     A code is dead when its average usage falls below a tenth of the mean usage,
     `vectors in a batch / V`. It is revived beside a live one, chosen in
-    proportion to usage, and the two share that one's averages, so that the
-    sums of usage and vectors over the codebook stay what they were.
+    proportion to usage, and the two share that one's averages; its own, nearly
+    nothing, are dropped. A code that is never used and not revived moves to 0.
 
     Statistics are summed over the replicas of `tf.distribute`, so that they are
     of the whole batch. Vectors that are not finite leave all state as it was.
@@ -46,7 +46,8 @@ class VectorQuantizer(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor `(B, height, width, D)`.
-        training: bool. Whether the codebook moves, after it was used.
+        training: bool. Whether the codebook moves, after it was used. It never
+            does where `trainable` is `False`.
 
     Returns:
         `(quantized, token_ids)`: float32 `(B, height, width, D)` and int32
@@ -111,16 +112,17 @@ class VectorQuantizer(keras.layers.Layer):
             )
 
         size, width = self.vocabulary_size, self.embedding_dim
-        self.codebook = state(
-            "codebook",
-            (size, width),
-            initializers.RandomNormal(stddev=width**-0.5, seed=self.seed),
-        )
+        # Gives the same values each time it is called.
+        start = initializers.RandomNormal(stddev=width**-0.5, seed=self.seed)
+        self.codebook = state("codebook", (size, width), start)
         self.counts = state(
             "counts", (size,), initializers.Constant(_INITIAL_COUNT)
         )
-        self.sums = state("sums", (size, width), "zeros")
-        self.sums.assign(_INITIAL_COUNT * self.codebook)
+        self.sums = state(
+            "sums",
+            (size, width),
+            lambda shape, dtype: _INITIAL_COUNT * start(shape, dtype),
+        )
         self.revived = state("revived", (), "zeros")
 
     def call(self, inputs, training=False):
@@ -130,6 +132,7 @@ class VectorQuantizer(keras.layers.Layer):
                 "inputs must have shape (B, height, width, "
                 f"{self.embedding_dim}), received {shape}."
             )
+        training = training and self.trainable
         values = concrete(inputs) if training else None
         if values is not None and not np.isfinite(values).all():
             raise ValueError(

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from igpt_keras.layers.concrete import concrete
+
 
 def check_images(images):
     """`images` if they are uint8 RGB `(B, R, R, 3)`, or a `ValueError`."""
@@ -38,9 +40,10 @@ def check_images(images):
 def check_token_ids(token_ids, vocabulary_size):
     """A `ValueError` unless they are integers in `[0, vocabulary_size)`.
 
-    Tensors, whose values may not be at hand, are not looked at.
+    Of tensors that are traced the values are not at hand.
     """
-    if not isinstance(token_ids, np.ndarray):
+    token_ids = concrete(token_ids)
+    if token_ids is None:
         return
     if not np.issubdtype(token_ids.dtype, np.integer):
         raise ValueError(

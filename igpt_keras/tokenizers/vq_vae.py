@@ -4,6 +4,7 @@ from keras import layers
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
+from igpt_keras.layers.replicas import outside_replicas
 from igpt_keras.layers.residual_block import ResidualBlock
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.tokenizers import vq_vae_directory
@@ -83,6 +84,8 @@ class VQVAE(keras.Model):
         **kwargs,
     ):
         halvings = _count_halvings(input_resolution, model_resolution)
+        # Whatever the global policy, for the same tokens everywhere.
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if quantizer is None:
             quantizer = VectorQuantizer(vocabulary_size, _CHANNELS)
@@ -98,23 +101,32 @@ class VQVAE(keras.Model):
         images = (input_resolution, input_resolution, 3)
         grid = (model_resolution, model_resolution, quantizer.embedding_dim)
         self.encoder = keras.Sequential(
-            [keras.Input(images), *_encoder(halvings, grid[-1])],
+            [
+                keras.Input(images),
+                *_encoder(halvings, grid[-1], self.dtype_policy),
+            ],
             name="encoder",
         )
         self.decoder = keras.Sequential(
-            [keras.Input(grid), *_decoder(halvings)], name="decoder"
+            [keras.Input(grid), *_decoder(halvings, self.dtype_policy)],
+            name="decoder",
         )
         if not quantizer.built:
             quantizer.build((None, *grid))
-        self.data_mean = self.add_weight(
-            name="data_mean", initializer="zeros", trainable=False
-        )
-        self.data_variance = self.add_weight(
-            name="data_variance", initializer="ones", trainable=False
-        )
+        self.data_mean = self._measurement("data_mean", "zeros")
+        self.data_variance = self._measurement("data_variance", "ones")
+        self.images_measured = self._measurement("images_measured", "zeros")
         self.error_metric = keras.metrics.Mean(name="reconstruction_error")
         self.usage_metric = CodebookUsage(vocabulary_size)
         self.built = True
+
+    def _measurement(self, name, initializer):
+        return self.add_weight(
+            name=name,
+            initializer=initializer,
+            trainable=False,
+            autocast=False,
+        )
 
     def compile(self, optimizer=None, loss="mean_squared_error", **kwargs):
         """`keras.Model.compile` with the paper's settings.
@@ -123,8 +135,18 @@ class VQVAE(keras.Model):
             optimizer: defaults to Adam with learning rate 1e-4.
             loss: of the reconstructions, in units of the data's standard
                 deviation. Defaults to L2; `"mean_absolute_error"` is L1.
-            **kwargs: Base arguments.
+            **kwargs: Base arguments, without metrics: `fit` reports the
+                reconstruction error (the share of the data's variance that is
+                lost), and perplexity and number of the codes in use.
+
+        Raises:
+            ValueError: for `metrics`.
         """
+        if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
+            raise ValueError(
+                "metrics are the VQ-VAE's own. Measure others on "
+                "`decode(encode(images))`."
+            )
         if optimizer is None:
             optimizer = keras.optimizers.Adam(_LEARNING_RATE)
         super().compile(
@@ -137,7 +159,8 @@ class VQVAE(keras.Model):
     def get_compile_config(self):
         # The losses by name are this class's own.
         config = super().get_compile_config()
-        config["loss"] = config["loss"]["reconstructions"]
+        if config:
+            config["loss"] = config["loss"]["reconstructions"]
         return config
 
     def compile_from_config(self, config):
@@ -171,6 +194,12 @@ class VQVAE(keras.Model):
         for batch in batches:
             if isinstance(batch, (tuple, list)):
                 batch = batch[0]
+            if not hasattr(batch, "shape"):
+                raise ValueError(
+                    "Batches must be images or (images, labels), received a "
+                    f"{type(batch).__name__}. Call `adapt` with images before "
+                    "`fit` where they are distributed."
+                )
             self.check_images(batch)
             pixels = np.asarray(batch)[: _ADAPT_IMAGES - count]
             count += len(pixels)
@@ -198,32 +227,16 @@ class VQVAE(keras.Model):
             )
         self.data_mean.assign(total / values / 127.5 - 1)
         self.data_variance.assign(variance / 127.5**2)
+        self.images_measured.assign(count)
 
     def fit(self, x=None, *args, **kwargs):
-        if float(ops.convert_to_numpy(self.data_variance)) == 1.0:
+        if ops.convert_to_numpy(self.images_measured) == 0:
             self.adapt(x)
-        self._check_data(x)
         return super().fit(x, *args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
-        self._check_data(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        self._check_data(x)
-        return super().predict(x, *args, **kwargs)
-
-    def _check_data(self, x):
-        """Checks arrays, and the shapes and dtypes of a `tf.data.Dataset`."""
-        x = getattr(x, "element_spec", x)
-        if isinstance(x, tuple) and x:
-            x = x[0]
-        if hasattr(x, "shape") and hasattr(x, "dtype"):
-            self.check_images(x)
-
     def call(self, images, training=False):
-        # Under tf.distribute Keras traces images as floats.
-        if concrete(images) is not None:
+        # Keras first traces the mean of the replicas' images: floats.
+        if not outside_replicas():
             self.check_images(images)
         pixels = self.normalize(images)
         encodings = self.encoder(pixels, training=training)
@@ -337,14 +350,16 @@ class VQVAE(keras.Model):
             "model_resolution": self.model_resolution,
             "vocabulary_size": self.vocabulary_size,
             "quantizer": keras.saving.serialize_keras_object(self.quantizer),
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        config["quantizer"] = keras.saving.deserialize_keras_object(
-            config["quantizer"], custom_objects=custom_objects
-        )
+        for key in ("quantizer", "dtype"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
         return cls(**config)
 
 
@@ -367,50 +382,51 @@ def _count_halvings(input_resolution, model_resolution):
     return ratio.bit_length() - 1
 
 
-def _encoder(halvings, embedding_dim):
-    return [
-        *[
-            layers.Conv2D(
-                _CHANNELS,
-                4,
-                strides=2,
-                padding="same",
-                activation="relu",
-                name=f"down_{i}",
-            )
-            for i in range(halvings)
-        ],
-        layers.Conv2D(_CHANNELS, 3, padding="same", name="input"),
-        *_residual_blocks(),
-        layers.Conv2D(embedding_dim, 1, name="output"),
-    ]
-
-
-def _decoder(halvings):
-    up = [
-        layers.Conv2DTranspose(
+def _encoder(halvings, embedding_dim, dtype):
+    def down(name):
+        return layers.Conv2D(
             _CHANNELS,
             4,
             strides=2,
             padding="same",
             activation="relu",
-            name=f"up_{i}",
+            dtype=dtype,
+            name=name,
         )
-        for i in range(halvings - 1)
-    ]
+
     return [
-        layers.Conv2D(_CHANNELS, 3, padding="same", name="input"),
-        *_residual_blocks(),
-        *up,
-        layers.Conv2DTranspose(
-            3, 4, strides=2, padding="same", name=f"up_{halvings - 1}"
-        ),
+        *[down(f"down_{i}") for i in range(halvings)],
+        *_residual_blocks(dtype),
+        layers.Conv2D(embedding_dim, 1, dtype=dtype, name="output"),
     ]
 
 
-def _residual_blocks():
+def _decoder(halvings, dtype):
+    def up(name, channels, activation):
+        return layers.Conv2DTranspose(
+            channels,
+            4,
+            strides=2,
+            padding="same",
+            activation=activation,
+            dtype=dtype,
+            name=name,
+        )
+
+    return [
+        *_residual_blocks(dtype),
+        *[up(f"up_{i}", _CHANNELS, "relu") for i in range(halvings - 1)],
+        up(f"up_{halvings - 1}", 3, None),
+    ]
+
+
+def _residual_blocks(dtype):
     blocks = [
-        ResidualBlock(_HIDDEN_CHANNELS, name=f"residual_{i}")
+        ResidualBlock(_HIDDEN_CHANNELS, dtype=dtype, name=f"residual_{i}")
         for i in range(_RESIDUAL_BLOCKS)
     ]
-    return [*blocks, layers.ReLU(name="residual_relu")]
+    return [
+        layers.Conv2D(_CHANNELS, 3, padding="same", dtype=dtype, name="input"),
+        *blocks,
+        layers.ReLU(dtype=dtype, name="residual_relu"),
+    ]

@@ -44,14 +44,11 @@ def write(vq_vae, directory):
         {n: ops.convert_to_numpy(v) for n, v in _variables(vq_vae).items()},
         directory / WEIGHTS,
     )
-    quantizer = vq_vae.quantizer.get_config()
-    for key in ("name", "dtype", "trainable"):
-        del quantizer[key]
     manifest = {
         "format": FORMAT,
         "igpt_keras": __version__,
         "vq_vae": {key: getattr(vq_vae, key) for key in _SIZES},
-        "quantizer": {"class": kind, **quantizer},
+        "quantizer": _quantizer_config(vq_vae.quantizer),
         "sha256": _sha256(directory / WEIGHTS),
     }
     (directory / CONFIG).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -103,10 +100,10 @@ def load(cls, directory):
 
 
 def fingerprint(vq_vae):
-    """sha256 of what a code means: sizes and weights."""
-    digest = hashlib.sha256()
-    for key in _SIZES:
-        digest.update(f"{key}={getattr(vq_vae, key)};".encode())
+    """sha256 of what a code means: sizes, quantizer and weights."""
+    sizes = {key: getattr(vq_vae, key) for key in _SIZES}
+    config = {**sizes, "quantizer": _quantizer_config(vq_vae.quantizer)}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, variable in sorted(_variables(vq_vae).items()):
         digest.update(name.encode())
         array = ops.convert_to_numpy(variable).astype("float32")
@@ -114,12 +111,17 @@ def fingerprint(vq_vae):
     return digest.hexdigest()
 
 
+def _quantizer_config(quantizer):
+    config = quantizer.get_config()
+    for key in ("name", "dtype", "trainable"):
+        del config[key]
+    return {"class": type(quantizer).__name__, **config}
+
+
 def _variables(vq_vae):
     """Weights by path, without the name scope the model was built in."""
-    named = {
-        "data_mean": vq_vae.data_mean,
-        "data_variance": vq_vae.data_variance,
-    }
+    names = ("data_mean", "data_variance", "images_measured")
+    named = {name: getattr(vq_vae, name) for name in names}
     for part in ("encoder", "decoder"):
         for layer in getattr(vq_vae, part).layers:
             for variable in layer.weights:

@@ -178,12 +178,12 @@ def test_pretrains_on_codes_and_on_their_cache(
     model, opened = igpt_keras.open_weights(tmp_path / "images" / "preset")
     assert isinstance(opened, igpt_keras.VQVAETokenizer)
     assert (model.sequence_length, model.vocabulary_size) == (16, 32)
-    # The run has its own copy, which outlives the original's path.
-    monkeypatch.setattr(igpt_keras.IGPT, "fit", None)
-    pretrain(tmp_path / "images", tokenizer=tokenizer)
-    monkeypatch.undo()
-    size = {**igpt_keras.presets.IGPT["igpt_nano"], "num_layers": 2}
-    monkeypatch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
+    # The run has its own copy, which outlives the original.
+    moved = preset.rename(preset.with_name("moved"))
+    with monkeypatch.context() as patch:
+        patch.setattr(igpt_keras.IGPT, "fit", None)
+        pretrain(tmp_path / "images", tokenizer=tokenizer)
+    moved.rename(preset)
 
     images = igpt_keras.data.load_examples("digits", "test", 8).images[:32]
     token_ids = array(opened(images))

@@ -163,11 +163,89 @@ def test_trains_on_datasets_with_labels():
     np.testing.assert_allclose(results, results[0], rtol=1e-5)
 
 
+def test_dtype_policy_changes_no_token():
+    images = pictures()
+    vq_vae = build()
+    expected = array(vq_vae.encode(images))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        copy = build()
+        copy.set_weights(vq_vae.get_weights())
+        copy.compile()
+        np.testing.assert_array_equal(array(copy.encode(images)), expected)
+        found = copy.predict(images, verbose=0)["token_ids"]
+        np.testing.assert_array_equal(found, expected)
+        copy.fit(images, verbose=0)
+        # Asked for, it is used.
+        lower = build(dtype="mixed_bfloat16")
+        lower.compile()
+        lower.fit(images, verbose=0)
+        assert lower.encoder.layers[0].compute_dtype == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_quantizer_built_by_fit_starts_as_one_built_before():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.quantizer = VectorQuantizer(16, 3, revive=False, seed=0)
+
+        def call(self, inputs, training=False):
+            return self.quantizer(inputs, training=training)[0]
+
+    inputs = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    codebooks = []
+    for first in (True, False):
+        model = Model()
+        if first:
+            model.quantizer.build((None, 4, 4, 3))
+        model.compile(keras.optimizers.SGD(0.0), loss="mean_squared_error")
+        model.fit(inputs, inputs, verbose=0)
+        codebooks.append(array(model.quantizer.codebook))
+    np.testing.assert_allclose(*codebooks, atol=1e-6)
+
+
+def test_frozen_quantizer_stays():
+    vq_vae = build()
+    vq_vae.quantizer.trainable = False
+    vq_vae.compile()
+    before = array(vq_vae.quantizer.codebook)
+    vq_vae.fit(pictures(), verbose=0)
+    np.testing.assert_array_equal(array(vq_vae.quantizer.codebook), before)
+
+
+def test_fingerprint_knows_the_levels():
+    fingerprints = set()
+    for levels in ((4, 4), (2, 8)):
+        keras.utils.set_random_seed(0)
+        vq_vae = build(quantizer=FiniteScalarQuantizer(levels))
+        fingerprints.add(vq_vae_directory.fingerprint(vq_vae))
+    assert len(fingerprints) == 2
+
+
+def test_later_batches_are_checked():
+    vq_vae = build()
+    vq_vae.compile()
+    vq_vae.fit(pictures(), verbose=0)
+    before = codebook_state(vq_vae)
+    for wrong in (pictures() / np.float32(255), NAN):
+        with pytest.raises(ValueError, match="images"):
+            vq_vae.train_on_batch(wrong)
+        with pytest.raises(ValueError, match="images"):
+            vq_vae.predict(wrong, verbose=0)
+    for variable, value in zip(vq_vae.quantizer.variables, before):
+        np.testing.assert_array_equal(array(variable), value)
+    with pytest.raises(ValueError, match="metrics are the VQ-VAE's own"):
+        vq_vae.compile(metrics=["mse"])
+
+
 def test_data_is_measured_once():
     vq_vae = build()
     vq_vae.compile()
     vq_vae.fit(pictures(), verbose=0)
     mean = array(vq_vae.data_mean)
+    assert array(vq_vae.images_measured) == 12
     vq_vae.fit(pictures(seed=5), verbose=0)
     assert array(vq_vae.data_mean) == mean
 
@@ -227,6 +305,8 @@ def test_saved_and_opened(kind, tmp_path):
     vq_vae = build(**arguments)
     vq_vae.compile(keras.optimizers.Adam(1e-2))
     vq_vae.fit(images, verbose=0)
+    build(**arguments).save(tmp_path / "not_compiled.keras")
+    keras.saving.load_model(tmp_path / "not_compiled.keras", safe_mode=True)
     vq_vae.save(tmp_path / "model.keras")
     vq_vae.save_to_preset(tmp_path / "preset")
     vq_vae.save_to_preset(tmp_path / "preset")

@@ -104,6 +104,7 @@ def test_keras_file(tokenizer, tmp_path):
         (np.zeros((2, 4, 4), "int32"), r"received \(2, 4, 4\)"),
         (np.full((1, 16), 16), r"must be in \[0, 16\)"),
         (np.zeros((1, 16)), "must be integers"),
+        (keras.ops.full((1, 16), 16, "int32"), r"must be in \[0, 16\)"),
     ],
 )
 def test_refuses_bad_token_ids(tokenizer, token_ids, message):
