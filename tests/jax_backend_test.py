@@ -21,7 +21,8 @@ SUITES = [
 # Variations that cost a compilation each and say little more about a backend.
 REST = (
     "bfloat16 or xla or limits or ties or refuses or overrides or damaged or "
-    "bad_images or sizes_of_the_paper"
+    "bad_images or sizes_of_the_paper or preset_directory or fingerprint or "
+    "dtype_policy or learns_a_constant"
 )
 
 

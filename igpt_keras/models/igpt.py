@@ -59,6 +59,7 @@ class IGPT(keras.Model):
             token ids of the wrong shape, dtype or range.
 
     Example:
+    >>> import numpy as np
     >>> model = IGPT(
     ...     vocabulary_size=16, sequence_length=64,
     ...     num_layers=2, num_heads=2, hidden_dim=8,

@@ -1,20 +1,18 @@
 import keras
 import numpy as np
-from keras import layers
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.replicas import outside_replicas
-from igpt_keras.layers.residual_block import ResidualBlock
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.tokenizers import vq_vae_directory
+from igpt_keras.tokenizers.autoencoder import decoder_layers
+from igpt_keras.tokenizers.autoencoder import encoder_layers
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 
 # Section A.2 of the paper.
-_CHANNELS = 64
-_HIDDEN_CHANNELS = 32
-_RESIDUAL_BLOCKS = 2
+_EMBEDDING_DIM = 64
 _LEARNING_RATE = 1e-4
 # Images that `fit` measures mean and variance on, at most.
 _ADAPT_IMAGES = 2048
@@ -47,7 +45,8 @@ class VQVAE(keras.Model):
         quantizer: layer that takes the encoder's output, a `VectorQuantizer`
             or `FiniteScalarQuantizer` of `vocabulary_size`. Defaults to
             `VectorQuantizer(vocabulary_size, 64)`.
-        **kwargs: Base model arguments, such as `name`.
+        **kwargs: Base model arguments, such as `name`. `dtype` defaults to
+            float32 whatever the global policy.
 
     Call arguments:
         images: uint8 `(B, R, R, 3)`.
@@ -88,7 +87,7 @@ class VQVAE(keras.Model):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if quantizer is None:
-            quantizer = VectorQuantizer(vocabulary_size, _CHANNELS)
+            quantizer = VectorQuantizer(vocabulary_size, _EMBEDDING_DIM)
         if quantizer.vocabulary_size != vocabulary_size:
             raise ValueError(
                 f"The quantizer has {quantizer.vocabulary_size} codes and "
@@ -103,12 +102,12 @@ class VQVAE(keras.Model):
         self.encoder = keras.Sequential(
             [
                 keras.Input(images),
-                *_encoder(halvings, grid[-1], self.dtype_policy),
+                *encoder_layers(halvings, grid[-1], self.dtype_policy),
             ],
             name="encoder",
         )
         self.decoder = keras.Sequential(
-            [keras.Input(grid), *_decoder(halvings, self.dtype_policy)],
+            [keras.Input(grid), *decoder_layers(halvings, self.dtype_policy)],
             name="decoder",
         )
         if not quantizer.built:
@@ -179,19 +178,8 @@ class VQVAE(keras.Model):
             ValueError: if there are none, they are all one value, or their
                 range is [0, 1].
         """
-        if hasattr(images, "shape"):
-            batches = [images]
-        elif isinstance(images, keras.utils.PyDataset):
-            batches = (images[i] for i in range(len(images)))
-        elif iter(images) is images:
-            raise ValueError(
-                "An iterator can be read once only. Call `adapt` with images "
-                "before `fit`."
-            )
-        else:
-            batches = images
         count, total, squares, highest = 0, 0, 0, 0
-        for batch in batches:
+        for batch in _batches(images):
             if isinstance(batch, (tuple, list)):
                 batch = batch[0]
             if not hasattr(batch, "shape"):
@@ -230,9 +218,32 @@ class VQVAE(keras.Model):
         self.images_measured.assign(count)
 
     def fit(self, x=None, *args, **kwargs):
+        self._check_data(x)
         if ops.convert_to_numpy(self.images_measured) == 0:
             self.adapt(x)
         return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._check_data(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self._check_data(x)
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        self._check_data(x)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def _check_data(self, x):
+        """Before Keras starts: on JAX an error inside `call` costs weights."""
+        x = getattr(x, "element_spec", x)
+        if isinstance(x, keras.utils.PyDataset):
+            x = x[0]
+        if isinstance(x, tuple) and x:
+            x = x[0]
+        if hasattr(x, "shape") and hasattr(x, "dtype"):
+            self.check_images(x)
 
     def call(self, images, training=False):
         # Keras first traces the mean of the replicas' images: floats.
@@ -363,6 +374,19 @@ class VQVAE(keras.Model):
         return cls(**config)
 
 
+def _batches(images):
+    if hasattr(images, "shape"):
+        return [images]
+    if isinstance(images, keras.utils.PyDataset):
+        return (images[i] for i in range(len(images)))
+    if iter(images) is images:
+        raise ValueError(
+            "An iterator can be read once only. Call `adapt` with images "
+            "before `fit`."
+        )
+    return images
+
+
 def _count_halvings(input_resolution, model_resolution):
     for name, value in (
         ("input_resolution", input_resolution),
@@ -380,53 +404,3 @@ def _count_halvings(input_resolution, model_resolution):
             "The paper has 96 to 48 and 192 to 48."
         )
     return ratio.bit_length() - 1
-
-
-def _encoder(halvings, embedding_dim, dtype):
-    def down(name):
-        return layers.Conv2D(
-            _CHANNELS,
-            4,
-            strides=2,
-            padding="same",
-            activation="relu",
-            dtype=dtype,
-            name=name,
-        )
-
-    return [
-        *[down(f"down_{i}") for i in range(halvings)],
-        *_residual_blocks(dtype),
-        layers.Conv2D(embedding_dim, 1, dtype=dtype, name="output"),
-    ]
-
-
-def _decoder(halvings, dtype):
-    def up(name, channels, activation):
-        return layers.Conv2DTranspose(
-            channels,
-            4,
-            strides=2,
-            padding="same",
-            activation=activation,
-            dtype=dtype,
-            name=name,
-        )
-
-    return [
-        *_residual_blocks(dtype),
-        *[up(f"up_{i}", _CHANNELS, "relu") for i in range(halvings - 1)],
-        up(f"up_{halvings - 1}", 3, None),
-    ]
-
-
-def _residual_blocks(dtype):
-    blocks = [
-        ResidualBlock(_HIDDEN_CHANNELS, dtype=dtype, name=f"residual_{i}")
-        for i in range(_RESIDUAL_BLOCKS)
-    ]
-    return [
-        layers.Conv2D(_CHANNELS, 3, padding="same", dtype=dtype, name="input"),
-        *blocks,
-        layers.ReLU(dtype=dtype, name="residual_relu"),
-    ]
