@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
+from igpt_keras.layers.quantizer_shapes import check_vectors
+from igpt_keras.layers.quantizer_shapes import output_spec
 
 # Keeps the outermost levels of the bounding function reachable.
 _EPSILON = 1e-3
@@ -69,12 +71,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=False):
-        shape = tuple(inputs.shape)
-        if len(shape) != 4 or shape[-1] != self.embedding_dim:
-            raise ValueError(
-                "inputs must have shape (B, height, width, "
-                f"{self.embedding_dim}), received {shape}."
-            )
+        check_vectors(inputs, self.embedding_dim)
         values = concrete(inputs)
         if values is not None and not np.isfinite(values).all():
             raise ValueError(
@@ -119,11 +116,7 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         return np.cumprod((1, *self.levels[:-1])).astype("int32")
 
     def compute_output_spec(self, inputs, training=False):
-        shape = tuple(inputs.shape)
-        return (
-            keras.KerasTensor(shape, "float32"),
-            keras.KerasTensor(shape[:-1], "int32"),
-        )
+        return output_spec(inputs)
 
     def get_config(self):
         return {**super().get_config(), "levels": list(self.levels)}

@@ -4,6 +4,8 @@ from keras import initializers
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
+from igpt_keras.layers.quantizer_shapes import check_vectors
+from igpt_keras.layers.quantizer_shapes import output_spec
 from igpt_keras.layers.replicas import sum_across_replicas
 
 # Of the mean usage; at the paper's settings 7.2 of 128 * 48**2 / 4096 = 72.
@@ -126,12 +128,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.revived = state("revived", (), "zeros")
 
     def call(self, inputs, training=False):
-        shape = tuple(inputs.shape)
-        if len(shape) != 4 or shape[-1] != self.embedding_dim:
-            raise ValueError(
-                "inputs must have shape (B, height, width, "
-                f"{self.embedding_dim}), received {shape}."
-            )
+        check_vectors(inputs, self.embedding_dim)
         training = training and self.trainable
         values = concrete(inputs) if training else None
         if values is not None and not np.isfinite(values).all():
@@ -245,11 +242,7 @@ class VectorQuantizer(keras.layers.Layer):
         return counts, sums + counts[:, None] * offset, dead
 
     def compute_output_spec(self, inputs, training=False):
-        shape = tuple(inputs.shape)
-        return (
-            keras.KerasTensor(shape, "float32"),
-            keras.KerasTensor(shape[:-1], "int32"),
-        )
+        return output_spec(inputs)
 
     def get_config(self):
         return {

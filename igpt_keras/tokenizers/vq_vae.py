@@ -10,12 +10,11 @@ from igpt_keras.tokenizers.autoencoder import decoder_layers
 from igpt_keras.tokenizers.autoencoder import encoder_layers
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
+from igpt_keras.tokenizers.pixel_statistics import pixel_statistics
 
 # Section A.2 of the paper.
 _EMBEDDING_DIM = 64
 _LEARNING_RATE = 1e-4
-# Images that `fit` measures mean and variance on, at most.
-_ADAPT_IMAGES = 2048
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -178,42 +177,8 @@ class VQVAE(keras.Model):
             ValueError: if there are none, they are all one value, or their
                 range is [0, 1].
         """
-        count, total, squares, highest = 0, 0, 0, 0
-        for batch in _batches(images):
-            if isinstance(batch, (tuple, list)):
-                batch = batch[0]
-            if not hasattr(batch, "shape"):
-                raise ValueError(
-                    "Batches must be images or (images, labels), received a "
-                    f"{type(batch).__name__}. Call `adapt` with images before "
-                    "`fit` where they are distributed."
-                )
-            self.check_images(batch)
-            pixels = np.asarray(batch)[: _ADAPT_IMAGES - count]
-            count += len(pixels)
-            for image in pixels.astype("int64"):
-                total += int(image.sum())
-                squares += int((image**2).sum())
-                highest = max(highest, int(image.max()))
-            if count == _ADAPT_IMAGES:
-                break
-        if count == 0:
-            raise ValueError("There are no images to measure.")
-        values = count * self.input_resolution**2 * 3
-        variance = (values * squares - total**2) / values**2
-        if variance == 0:
-            raise ValueError(
-                f"All pixel values of {count} images are {highest}: their "
-                "variance is 0, and there is nothing to learn. Look at the "
-                "images."
-            )
-        if highest <= 1:
-            raise ValueError(
-                f"Pixel values of {count} images are 0 and 1, expected 0 to "
-                "255. Multiply images in [0, 1] by 255 and round before "
-                "casting."
-            )
-        self.data_mean.assign(total / values / 127.5 - 1)
+        count, mean, variance = pixel_statistics(images, self.check_images)
+        self.data_mean.assign(mean / 127.5 - 1)
         self.data_variance.assign(variance / 127.5**2)
         self.images_measured.assign(count)
 
@@ -318,9 +283,9 @@ class VQVAE(keras.Model):
 
     def check_images(self, images):
         """Raises a `ValueError` unless images are uint8 `(B, R, R, 3)`."""
-        values = concrete(images)
-        if values is not None and "float" in str(values.dtype):
-            if not np.isfinite(values).all():
+        if "float" in str(images.dtype):
+            values = concrete(images)
+            if values is not None and not np.isfinite(values).all():
                 raise ValueError(
                     "images hold NaN or infinity, expected uint8, 0 to 255. "
                     "Look at where they come from."
@@ -372,19 +337,6 @@ class VQVAE(keras.Model):
                 config[key], custom_objects=custom_objects
             )
         return cls(**config)
-
-
-def _batches(images):
-    if hasattr(images, "shape"):
-        return [images]
-    if isinstance(images, keras.utils.PyDataset):
-        return (images[i] for i in range(len(images)))
-    if iter(images) is images:
-        raise ValueError(
-            "An iterator can be read once only. Call `adapt` with images "
-            "before `fit`."
-        )
-    return images
 
 
 def _count_halvings(input_resolution, model_resolution):
