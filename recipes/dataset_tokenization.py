@@ -6,6 +6,7 @@ import json
 import math
 import pathlib
 
+import interrupts
 import keras
 import numpy as np
 import pretraining_data
@@ -82,6 +83,7 @@ def tokenize_split(settings, split, opened, crops, tokenizer):
             arrays = _tokenize(settings, split, crops, tokenizer, start, count)
             # The training stream goes on; the last shard does not.
             arrays = [a[: rows - start * BATCH_SIZE] for a in arrays]
+            interrupts.check()
             digests = [
                 token_cache.write_shard(path, array)
                 for path, array in zip(paths, arrays)

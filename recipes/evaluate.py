@@ -10,11 +10,14 @@ The second prints what the released code reports for the released checkpoints:
 
 import sys
 
+import data_flags
+import interrupts
 from absl import app
 from absl import flags
 
 from igpt_keras import presets
 
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string(
     "model",
     None,
@@ -29,14 +32,6 @@ flags.DEFINE_string(
 )
 flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Split of the dataset."
-)
-flags.DEFINE_string(
-    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
-)
-flags.DEFINE_bool(
-    "skip_bad_images",
-    False,
-    "Leave out, count and list pictures of a folder that cannot be used.",
 )
 flags.DEFINE_string(
     "palette",
@@ -72,7 +67,8 @@ def main(argv):
     import evaluation
 
     try:
-        evaluation.run(flags.FLAGS.flag_values_dict())
+        with interrupts.handled():
+            evaluation.run(flags.FLAGS.flag_values_dict())
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"evaluate.py: {error}")
 

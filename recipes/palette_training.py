@@ -3,11 +3,13 @@
 import math
 import pathlib
 
+import interrupts
 import keras
 import matplotlib.figure
 import numpy as np
 import pretraining_data
 import reporting
+import run_setup
 
 import igpt_keras
 
@@ -125,6 +127,7 @@ def count_colours(batches, num_pixels):
         np.add.at(histogram, _indices(pixels), 1)
         seen += len(pixels)
         progress.update(seen)
+        interrupts.check()
         if seen == num_pixels:
             return histogram
 
@@ -184,6 +187,7 @@ def fit(settings, colours, counts):
     def show(iterations, error):
         history.append({"iterations": iterations, "mean_squared_error": error})
         progress.update(iterations, [(name, error)])
+        interrupts.check()
 
     tokenizer = igpt_keras.PaletteTokenizer.fit_histogram(
         colours,
@@ -231,6 +235,7 @@ def evaluate(tokenizer, dataset, num_images):
             after.append(decoded)
         seen += len(images)
         progress.update(seen)
+        interrupts.check()
         if seen == num_images:
             break
     values = num_images * math.prod(images.shape[1:])
@@ -329,13 +334,7 @@ def _check_run_dir(run_dir):
             f"{run_dir} holds a pretraining run or a model, whose own palette "
             "would be lost. Use another --run_dir."
         )
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--run_dir cannot be written: {error}.") from error
+    run_setup.make_run_dir(run_dir)
 
 
 def _draw(path, grids, titles):

@@ -8,9 +8,10 @@ defaults are those of Table 5 for the chosen preset. What the run leaves in
 `--run_dir` is listed when it ends; curves: `tensorboard --logdir=RUN_DIR`.
 """
 
-import signal
 import sys
 
+import data_flags
+import interrupts
 from absl import app
 from absl import flags
 
@@ -18,6 +19,7 @@ from igpt_keras import presets
 
 _PAPER = "Defaults to the preset's (Table 5)."
 
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string(
     "dataset",
     None,
@@ -25,14 +27,6 @@ flags.DEFINE_string(
     "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
     "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
     "for what tokenize_dataset.py made.",
-)
-flags.DEFINE_string(
-    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
-)
-flags.DEFINE_bool(
-    "skip_bad_images",
-    False,
-    "Leave out, count and list pictures of a folder that cannot be used.",
 )
 flags.DEFINE_integer(
     "input_resolution",
@@ -153,13 +147,10 @@ def main(argv):
             return
         if settings.run_dir is None:
             raise ValueError("--run_dir says where the run goes: give one.")
-        # A preempted machine sends SIGTERM: stop as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        pretraining.run(settings)
+        with interrupts.handled("Stopped. The same command continues."):
+            pretraining.run(settings)
     except (ValueError, ImportError, OSError, FloatingPointError) as error:
         sys.exit(f"pretrain.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -238,33 +238,25 @@ def run(settings):
     epochs = settings.steps // settings.period
     if epoch:
         print(f"Continuing {run_dir} after step {epoch * settings.period}.")
-    try:
-        if epoch < epochs and not checkpoint.out_of_patience(epoch):
-            run_setup.fit(
-                model,
-                pretraining_data.training_set(
-                    settings, tokenizer, epoch * settings.period
+    if epoch < epochs and not checkpoint.out_of_patience(epoch):
+        run_setup.fit(
+            model,
+            pretraining_data.training_set(
+                settings, tokenizer, epoch * settings.period
+            ),
+            settings,
+            checkpoint,
+            epoch,
+            validation_data=sets["validation"].inputs,
+            callbacks=[
+                *probes,
+                pictures,
+                keras.callbacks.TensorBoard(
+                    run_dir / "logs", write_graph=False
                 ),
-                settings,
-                checkpoint,
-                epoch,
-                validation_data=sets["validation"].inputs,
-                callbacks=[
-                    *probes,
-                    pictures,
-                    keras.callbacks.TensorBoard(
-                        run_dir / "logs", write_graph=False
-                    ),
-                    progress.callback(probes),
-                ],
-            )
-    except KeyboardInterrupt:
-        print(
-            f"\nStopped. Run the same command to continue from the last "
-            f"checkpoint in {checkpoint.directory}.",
-            flush=True,
+                progress.callback(probes),
+            ],
         )
-        raise
 
     if settings.fold_validation:
         best = checkpoint.restore(model)

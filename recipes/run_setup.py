@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 
+import interrupts
 import keras
 import reporting
 
@@ -35,6 +36,17 @@ def strategy_scope(settings):
     return strategy.scope()
 
 
+def make_run_dir(run_dir):
+    """Creates a directory, or makes sure that it can be written to."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--run_dir cannot be written: {error}.") from error
+
+
 def check_run_dir(settings, run_dir):
     """Creates `run_dir`, or makes sure it holds this very run.
 
@@ -45,13 +57,7 @@ def check_run_dir(settings, run_dir):
     Returns:
         bool. Whether there are checkpoints to continue from.
     """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--run_dir cannot be written: {error}.") from error
+    make_run_dir(run_dir)
     path = run_dir / "config.json"
     config = dataclasses.asdict(settings)
     del config["run_dir"]
@@ -110,19 +116,21 @@ def fit(model, dataset, settings, checkpoint, epoch, callbacks, **arguments):
         FloatingPointError: if the loss is not finite.
     """
     try:
-        model.fit(
-            dataset,
-            steps_per_epoch=settings.period,
-            initial_epoch=epoch,
-            epochs=settings.steps // settings.period,
-            shuffle=False,
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(raise_error=True),
-                *callbacks,
-                checkpoint,
-            ],
-            **arguments,
-        )
+        with interrupts.deferred():
+            model.fit(
+                dataset,
+                steps_per_epoch=settings.period,
+                initial_epoch=epoch,
+                epochs=settings.steps // settings.period,
+                shuffle=False,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(raise_error=True),
+                    *callbacks,
+                    checkpoint,
+                    _CheckInterrupts(),
+                ],
+                **arguments,
+            )
     except RuntimeError as error:
         # TerminateOnNaN's, which says no more than that.
         if "NaN" not in str(error):
@@ -132,3 +140,11 @@ def fit(model, dataset, settings, checkpoint, epoch, callbacks, **arguments):
             f"{checkpoint.directory} are from before. Start again in another "
             "--run_dir with a lower --learning_rate."
         ) from error
+
+
+class _CheckInterrupts(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        interrupts.check()
+
+    def on_test_batch_end(self, batch, logs=None):
+        interrupts.check()

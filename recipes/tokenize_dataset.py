@@ -9,21 +9,15 @@ Validation and test are the pictures that evaluation sees. Stopped and given
 again, the command continues.
 """
 
-import signal
 import sys
 
+import data_flags
+import interrupts
 from absl import app
 from absl import flags
 
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_string(
-    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
-)
-flags.DEFINE_bool(
-    "skip_bad_images",
-    False,
-    "Leave out, count and list pictures of a folder that cannot be used.",
-)
 flags.DEFINE_integer(
     "input_resolution",
     None,
@@ -73,16 +67,12 @@ def main(argv):
         "output",
     )
     try:
-        # A preempted machine sends SIGTERM: stop as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        dataset_tokenization.run(
-            {name: flags.FLAGS[name].value for name in names}
-        )
+        with interrupts.handled("Stopped. The same command continues."):
+            dataset_tokenization.run(
+                {name: flags.FLAGS[name].value for name in names}
+            )
     except (ValueError, OSError) as error:
         sys.exit(f"tokenize_dataset.py: {error}")
-    except KeyboardInterrupt:
-        print("\nStopped. The same command continues.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

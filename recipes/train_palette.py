@@ -10,21 +10,15 @@ training sees them. Ten million pixels of ImageNet take five minutes on two CPU
 cores; more pixels take more time to read, and no more memory than 2 GB.
 """
 
-import signal
 import sys
 
+import data_flags
+import interrupts
 from absl import app
 from absl import flags
 
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_string(
-    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
-)
-flags.DEFINE_bool(
-    "skip_bad_images",
-    False,
-    "Leave out, count and list pictures of a folder that cannot be used.",
-)
 flags.DEFINE_integer(
     "input_resolution",
     None,
@@ -83,13 +77,10 @@ def main(argv):
     import palette_training
 
     try:
-        # A preempted machine sends SIGTERM: stop as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        palette_training.run(flags.FLAGS.flag_values_dict())
+        with interrupts.handled():
+            palette_training.run(flags.FLAGS.flag_values_dict())
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"train_palette.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

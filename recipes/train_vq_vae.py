@@ -9,21 +9,15 @@ several `--quantizers` each is trained in turn on the same images and all are
 compared. Ctrl-C and the same command again continue the run.
 """
 
-import signal
 import sys
 
+import data_flags
+import interrupts
 from absl import app
 from absl import flags
 
+flags.adopt_module_key_flags(data_flags)
 flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_string(
-    "data_dir", None, "Directory of prepared TFDS datasets. Defaults to TFDS's."
-)
-flags.DEFINE_bool(
-    "skip_bad_images",
-    False,
-    "Leave out, count and list pictures of a folder that cannot be used.",
-)
 flags.DEFINE_integer(
     "input_resolution", 96, "Side of the images.", lower_bound=2
 )
@@ -92,14 +86,10 @@ def main(argv):
 
     try:
         settings = vq_vae_training.resolve(flags.FLAGS.flag_values_dict())
-        # A preempted machine sends SIGTERM: stop as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        vq_vae_training.run(settings)
+        with interrupts.handled("Stopped. The same command continues."):
+            vq_vae_training.run(settings)
     except (ValueError, ImportError, OSError, FloatingPointError) as error:
         sys.exit(f"train_vq_vae.py: {error}")
-    except KeyboardInterrupt:
-        print("\nStopped. The same command continues.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def resolve(values):
     values["period"] = run_setup.resolve_period(values, most=10)
     names = [field.name for field in dataclasses.fields(Settings)]
     settings = Settings(**{name: values[name] for name in names})
-    for name in settings.quantizers:
-        build(settings, name)
+    # Sizes that do not fit are refused before anything is written.
+    build(settings, settings.quantizers[0])
     return settings
 
 

@@ -153,7 +153,10 @@ def test_weights_in_and_out(released, tmp_path, subprocess_environment):
 
 def test_flags_of_the_table_exist():
     flags = re.findall(r"^\| `--(\w+)` \|", README, flags=re.MULTILINE)
-    defined = (ROOT / "recipes" / "pretrain.py").read_text()
+    defined = "".join(
+        (ROOT / "recipes" / name).read_text()
+        for name in ("pretrain.py", "data_flags.py")
+    )
     assert len(flags) >= 4
     for flag in flags:
         assert f'"{flag}"' in defined

@@ -328,7 +328,6 @@ def test_refuses_settings_that_do_not_fit(flags, message):
         (["--preset=igpt_huge"], "igpt_nano"),
         (["--preset=igpt_nano"], "--run_dir says where"),
         (["--preset=igpt_nano", "--run_dir=file/run"], "cannot be written"),
-        (["--preset=igpt_nano", "--step=5"], "steps"),
     ],
 )
 def test_bad_flags_end_in_one_line(flags, message, tmp_path):
@@ -365,5 +364,5 @@ def test_sigterm_then_the_same_command_continues(tmp_path):
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     text = (tmp_path / "log").read_text()
-    assert "Run the same command to continue" in text
+    assert "The same command continues" in text
     assert "Traceback" not in text

@@ -1,0 +1,95 @@
+import os
+import signal
+
+import interrupts
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def restore_handlers():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers):
+        signal.signal(number, handler)
+
+
+def send(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ends_with_130_and_the_message(number, capfd):
+    with pytest.raises(SystemExit) as info:
+        with interrupts.handled("Come back."):
+            send(number)
+    assert info.value.code == 130
+    assert "Come back." in capfd.readouterr().err
+
+
+def test_other_errors_pass():
+    with pytest.raises(ValueError, match="mine"):
+        with interrupts.handled():
+            raise ValueError("mine")
+
+
+def test_an_error_that_a_signal_turned_into_counts_as_stopped():
+    with pytest.raises(SystemExit) as info:
+        with interrupts.handled():
+            try:
+                send()
+            except KeyboardInterrupt as error:
+                raise SystemError("from C") from error
+    assert info.value.code == 130
+
+
+def test_a_lost_interrupt_is_raised_at_the_next_check():
+    steps = []
+    with pytest.raises(SystemExit):
+        with interrupts.handled():
+            for step in range(5):
+                try:
+                    if step == 2:
+                        send()
+                except KeyboardInterrupt:
+                    pass
+                steps.append(step)
+                interrupts.check()
+    assert steps == [0, 1, 2]
+
+
+def test_deferred_waits_for_the_end_of_the_step(capfd):
+    steps = []
+    with pytest.raises(SystemExit):
+        with interrupts.handled():
+            with interrupts.deferred():
+                for step in range(5):
+                    if step == 2:
+                        send()
+                    steps.append(step)
+                    interrupts.check()
+    assert steps == [0, 1, 2]
+    assert "Stopping after this step" in capfd.readouterr().err
+
+
+def test_deferred_without_another_check_stops_at_its_end():
+    with pytest.raises(SystemExit):
+        with interrupts.handled():
+            with interrupts.deferred():
+                send()
+            pytest.fail("went on")
+
+
+def test_a_second_signal_stops_at_once():
+    with pytest.raises(SystemExit):
+        with interrupts.handled():
+            with interrupts.deferred():
+                send()
+                send()
+                pytest.fail("went on")
+
+
+def test_ignored_signals_stay_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupts.handled():
+        send(signal.SIGINT)
