@@ -33,7 +33,7 @@ REST = (
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="already on the JAX backend"
 )
-def test_on_jax_without_tensorflow(selection, subprocess_environment):
+def test_on_jax_without_tensorflow(selection, subprocess_environment, tmp_path):
     pytest.importorskip("jax")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -44,6 +44,10 @@ def test_on_jax_without_tensorflow(selection, subprocess_environment):
             **subprocess_environment,
             "KERAS_BACKEND": "jax",
             "IGPT_TEST_BLOCK_TENSORFLOW": "1",
+            # Most of the time is compilation.
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         },
         capture_output=True,
         text=True,
