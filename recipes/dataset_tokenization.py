@@ -130,7 +130,7 @@ def _tokenize(settings, split, crops, tokenizer, start, count):
 def _locked(output):
     """Creates `output` and keeps other processes from writing there."""
     # A run that was killed may leave hidden files, and no settings yet.
-    if output.exists() and not (output / "settings.json").is_file():
+    if output.exists() and not (output / token_cache.SETTINGS).is_file():
         if any(not path.name.startswith(".") for path in output.iterdir()):
             raise ValueError(
                 f"{output} is not empty and holds no token cache. Choose "
@@ -151,7 +151,7 @@ def _locked(output):
 
 def _check_settings(settings, output, tokenizer, splits):
     """Writes down what the cache is of, or makes sure that it is of this."""
-    path = output / "settings.json"
+    path = output / token_cache.SETTINGS
     wanted = {
         key: value
         for key, value in settings.items()

@@ -8,9 +8,8 @@ The second prints what the released code reports for the released checkpoints:
 2.0895 (S), 2.0614 (M) and 2.0466 (L) nats per token.
 """
 
-import sys
-
 import data_flags
+import errors
 import interrupts
 from absl import app
 from absl import flags
@@ -66,11 +65,8 @@ def main(argv):
     # After the flags are parsed: --help need not wait for TensorFlow.
     import evaluation
 
-    try:
-        with interrupts.handled():
-            evaluation.run(flags.FLAGS.flag_values_dict())
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"evaluate.py: {error}")
+    with errors.reported("evaluate.py"), interrupts.handled():
+        evaluation.run(flags.FLAGS.flag_values_dict())
 
 
 if __name__ == "__main__":

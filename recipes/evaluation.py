@@ -194,7 +194,7 @@ def _token_ids(settings, model, tokenizer):
     """Token ids `(M, N)`, and what they are of."""
     name, split = settings["dataset"], settings["split"]
     if name.startswith("npy:"):
-        path = name.removeprefix("npy:")
+        path = os.path.expanduser(name.removeprefix("npy:"))
         if not path.endswith(".npy"):
             path = f"{path}_{TOKEN_FILES[split]}.npy"
         token_ids = igpt_keras.data.load_token_file(

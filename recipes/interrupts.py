@@ -26,9 +26,11 @@ def handled(message="Stopped."):
             signal.signal(number, _receive)
     try:
         yield
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         if not _received:
             raise
+        if not isinstance(error, KeyboardInterrupt):
+            print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         print(f"\n{message}", file=sys.stderr)
         sys.exit(130)
 

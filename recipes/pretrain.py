@@ -8,9 +8,8 @@ defaults are those of Table 5 for the chosen preset. What the run leaves in
 `--run_dir` is listed when it ends; curves: `tensorboard --logdir=RUN_DIR`.
 """
 
-import sys
-
 import data_flags
+import errors
 import interrupts
 from absl import app
 from absl import flags
@@ -140,17 +139,17 @@ def main(argv):
     # After the flags are parsed: --help need not wait for TensorFlow.
     import pretraining
 
-    try:
+    with (
+        errors.reported("pretrain.py"),
+        interrupts.handled("Stopped. The same command continues."),
+    ):
         settings = pretraining.resolve(flags.FLAGS.flag_values_dict())
         if flags.FLAGS.dry_run:
             print(pretraining.describe(settings))
             return
         if settings.run_dir is None:
             raise ValueError("--run_dir says where the run goes: give one.")
-        with interrupts.handled("Stopped. The same command continues."):
-            pretraining.run(settings)
-    except (ValueError, ImportError, OSError, FloatingPointError) as error:
-        sys.exit(f"pretrain.py: {error}")
+        pretraining.run(settings)
 
 
 if __name__ == "__main__":

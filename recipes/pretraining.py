@@ -112,7 +112,7 @@ def _resolve_tokenizer(values):
             "--palette and --tokenizer are two tokenizers. Pass one of them."
         )
     if given == (None, None) and name.startswith("tokens:"):
-        directory = pathlib.Path(name.removeprefix("tokens:"))
+        directory = pathlib.Path(name.removeprefix("tokens:")).expanduser()
         if (directory / "vq_vae").is_dir():
             values["tokenizer"] = f"vq_vae:{directory / 'vq_vae'}"
         else:
@@ -178,7 +178,8 @@ def run(settings):
         The metrics, as written to `metrics.json`.
     """
     run_dir = pathlib.Path(settings.run_dir)
-    started = run_setup.check_run_dir(settings, run_dir)
+    train = pretraining_data.open_split(settings, "train")
+    started = run_setup.check_run_dir(settings, run_dir, train.fingerprint)
     tokenizer = _tokenizer(settings, run_dir, started)
     settings = dataclasses.replace(
         settings, vocabulary_size=tokenizer.vocabulary_size

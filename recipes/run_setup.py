@@ -47,12 +47,13 @@ def make_run_dir(run_dir):
         raise ValueError(f"--run_dir cannot be written: {error}.") from error
 
 
-def check_run_dir(settings, run_dir):
+def check_run_dir(settings, run_dir, fingerprint):
     """Creates `run_dir`, or makes sure it holds this very run.
 
     Args:
         settings: dataclass, which goes to `config.json`.
         run_dir: `pathlib.Path`.
+        fingerprint: of the training images, which goes there too.
 
     Returns:
         bool. Whether there are checkpoints to continue from.
@@ -61,9 +62,16 @@ def check_run_dir(settings, run_dir):
     path = run_dir / "config.json"
     config = dataclasses.asdict(settings)
     del config["run_dir"]
+    config["images"] = fingerprint
     started = any(run_dir.rglob("checkpoints/epoch_*.npz"))
     if started and path.is_file():
         saved = json.loads(path.read_text())
+        if saved.pop("images", None) != config.pop("images"):
+            raise ValueError(
+                f"{run_dir} holds a run on other training images: the dataset "
+                "changed. Put it back to continue, or choose another "
+                "--run_dir."
+            )
         changed = [
             f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
             for key in sorted(set(saved) | set(config))
@@ -131,9 +139,9 @@ def fit(model, dataset, settings, checkpoint, epoch, callbacks, **arguments):
                 ],
                 **arguments,
             )
-    except RuntimeError as error:
-        # TerminateOnNaN's, which says no more than that.
-        if "NaN" not in str(error):
+    except (RuntimeError, FloatingPointError) as error:
+        # TerminateOnNaN's, which says no more than that, or the checkpoint's.
+        if isinstance(error, RuntimeError) and "NaN" not in str(error):
             raise
         raise FloatingPointError(
             "Training diverged: the loss is not finite. Checkpoints in "

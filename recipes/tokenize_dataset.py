@@ -9,9 +9,8 @@ Validation and test are the pictures that evaluation sees. Stopped and given
 again, the command continues.
 """
 
-import sys
-
 import data_flags
+import errors
 import interrupts
 from absl import app
 from absl import flags
@@ -66,13 +65,13 @@ def main(argv):
         "seed",
         "output",
     )
-    try:
-        with interrupts.handled("Stopped. The same command continues."):
-            dataset_tokenization.run(
-                {name: flags.FLAGS[name].value for name in names}
-            )
-    except (ValueError, OSError) as error:
-        sys.exit(f"tokenize_dataset.py: {error}")
+    with (
+        errors.reported("tokenize_dataset.py"),
+        interrupts.handled("Stopped. The same command continues."),
+    ):
+        dataset_tokenization.run(
+            {name: flags.FLAGS[name].value for name in names}
+        )
 
 
 if __name__ == "__main__":

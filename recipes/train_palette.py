@@ -10,9 +10,8 @@ training sees them. Ten million pixels of ImageNet take five minutes on two CPU
 cores; more pixels take more time to read, and no more memory than 2 GB.
 """
 
-import sys
-
 import data_flags
+import errors
 import interrupts
 from absl import app
 from absl import flags
@@ -76,11 +75,8 @@ def main(argv):
     # After the flags are parsed: --help need not wait for TensorFlow.
     import palette_training
 
-    try:
-        with interrupts.handled():
-            palette_training.run(flags.FLAGS.flag_values_dict())
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"train_palette.py: {error}")
+    with errors.reported("train_palette.py"), interrupts.handled():
+        palette_training.run(flags.FLAGS.flag_values_dict())
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ several `--quantizers` each is trained in turn on the same images and all are
 compared. Ctrl-C and the same command again continue the run.
 """
 
-import sys
-
 import data_flags
+import errors
 import interrupts
 from absl import app
 from absl import flags
@@ -84,12 +83,13 @@ def main(argv):
     # After the flags are parsed: --help need not wait for TensorFlow.
     import vq_vae_training
 
-    try:
-        settings = vq_vae_training.resolve(flags.FLAGS.flag_values_dict())
-        with interrupts.handled("Stopped. The same command continues."):
-            vq_vae_training.run(settings)
-    except (ValueError, ImportError, OSError, FloatingPointError) as error:
-        sys.exit(f"train_vq_vae.py: {error}")
+    with (
+        errors.reported("train_vq_vae.py"),
+        interrupts.handled("Stopped. The same command continues."),
+    ):
+        vq_vae_training.run(
+            vq_vae_training.resolve(flags.FLAGS.flag_values_dict())
+        )
 
 
 if __name__ == "__main__":

@@ -76,9 +76,7 @@ def draw_reconstructions(path, images, pictures, results):
     titles = ["original"]
     for result in results:
         name = result["quantizer"]
-        grids.append(
-            reporting.tile(pictures[name][:NUM_PICTURES], NUM_PICTURES)
-        )
+        grids.append(reporting.tile(pictures[name], NUM_PICTURES))
         titles.append(
             f"{name}: PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.3f}, "
             f"{result['bits_per_pixel']:.2f} bits per pixel, "

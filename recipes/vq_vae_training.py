@@ -56,6 +56,11 @@ def resolve(values):
         raise ValueError(
             f"{values['dataset']} holds tokens. A VQ-VAE is trained on images."
         )
+    if not math.isfinite(values["learning_rate"]):
+        raise ValueError(
+            f"--learning_rate must be finite, received "
+            f"{values['learning_rate']}."
+        )
     values["quantizers"] = list(dict.fromkeys(values["quantizers"]))
     levels = math.prod(FSQ_LEVELS)
     if "fsq" in values["quantizers"] and values["vocabulary_size"] != levels:
@@ -98,8 +103,8 @@ def run(settings):
         The metrics, as written to `metrics.json`.
     """
     run_dir = pathlib.Path(settings.run_dir)
-    run_setup.check_run_dir(settings, run_dir)
     opened = pretraining_data.open_split(settings, "train")
+    run_setup.check_run_dir(settings, run_dir, opened.fingerprint)
     pretraining_data.print_skipped(opened)
     validation = load_images(settings, "validation")
     test = load_images(settings, "test")
@@ -170,6 +175,11 @@ def train(settings, name, run_dir, validation):
         # last image.
         replicas = strategy.num_replicas_in_sync
         validation = validation[: len(validation) // replicas * replicas]
+        if not len(validation):
+            raise ValueError(
+                f"Fewer validation images than {replicas} replicas. Use more "
+                "--evaluation_images, or --strategy=none."
+            )
     epoch = checkpoint.restore(vq_vae)
     progress = reporting.Progress(directory / "progress.json", epoch)
     if epoch:
@@ -209,8 +219,8 @@ def evaluate(vq_vae, images):
         images: uint8 `(M, R, R, 3)`.
 
     Returns:
-        Metrics, and the reconstructions. PSNR (dB) and SSIM are means over
-        images. `bits_per_pixel` is of codes that all take `log2 V` bits,
+        Metrics, and the first reconstructions. PSNR (dB) and SSIM are means
+        over images. `bits_per_pixel` is of codes that all take `log2 V` bits,
         `entropy_bits_per_pixel` of codes that take what their frequency calls
         for.
     """
@@ -219,7 +229,7 @@ def evaluate(vq_vae, images):
     usage = igpt_keras.CodebookUsage(vq_vae.vocabulary_size)
     # SSIM's window of 11 pixels, where the images have as many.
     window = min(11, vq_vae.input_resolution)
-    psnr, ssim, pictures = [], [], []
+    psnr, ssim = [], []
     for start in range(0, len(images), CHUNK):
         before = images[start : start + CHUNK]
         token_ids = vq_vae.encode(before)
@@ -231,7 +241,8 @@ def evaluate(vq_vae, images):
                 before, after, max_val=255, filter_size=window
             ).numpy()
         )
-        pictures.append(after)
+        if start == 0:
+            pictures = after[: vq_vae_reporting.NUM_PICTURES]
     used = {name: float(value) for name, value in usage.result().items()}
     tokens = vq_vae.model_resolution**2 / vq_vae.input_resolution**2
     # Equal images have an infinite PSNR.
@@ -244,4 +255,4 @@ def evaluate(vq_vae, images):
         "active_codes": int(used["active_codes"]),
         "active_code_fraction": used["active_codes"] / vq_vae.vocabulary_size,
         "perplexity": used["perplexity"],
-    }, np.concatenate(pictures)
+    }, pictures

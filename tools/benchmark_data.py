@@ -16,6 +16,7 @@ import time
 
 from absl import app
 from absl import flags
+from absl import logging
 
 # Images that pass before the clock starts.
 WARM_UP = 64
@@ -151,6 +152,8 @@ def report_cache(directory, resolution, images, teraflops):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    # TFDS reports on itself between the rows of the table.
+    logging.set_verbosity(logging.WARNING)
     import numpy as np
 
     import igpt_keras

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pathlib
@@ -130,7 +131,10 @@ class _Damaged(Exception):
 
 def _variables(model):
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        # Under `tf.distribute` the optimizer's variables belong in its scope.
+        strategy = getattr(model, "distribute_strategy", None)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model.optimizer.build(model.trainable_variables)
     # By position and not by name: names of optimizer slots are not unique.
     return {
         **{f"model_{i:05d}": v for i, v in enumerate(model.variables)},

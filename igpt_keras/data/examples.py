@@ -47,7 +47,7 @@ class Split:
             tokens, of int64 `(B,)` to int32 `(B, N)`.
         skipped: tuple of str, why pictures were left out.
         fingerprint: str, sha256 of the names of the images, in order, and of
-            their labels, or `None` of tokens.
+            their labels; of a token cache, of its manifest; `None` of `npy:`.
         is_tokens: bool. Whether there are tokens in place of images.
         tokenizer: str, fingerprint of the tokenizer that made the tokens, or
             `None` where that is not known.
@@ -127,6 +127,7 @@ def open_split(
             source.labels,
             source.class_names,
             source.rows.fetch,
+            fingerprint=source.fingerprint,
             is_tokens=True,
             tokenizer=source.tokenizer,
         )

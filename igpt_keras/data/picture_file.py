@@ -6,6 +6,9 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 
+# By content, whatever a file is called: Pillow has Ghostscript run an EPS.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+
 
 def read_picture(file):
     """Decodes a picture to uint8 `(H, W, 3)`, upright.
@@ -20,7 +23,7 @@ def read_picture(file):
         if not stat.S_ISREG(os.stat(file).st_mode):
             reason = "is no regular file. Remove it."
         else:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
                 reason = _reason_against(picture)
                 if reason is None:
                     # Cameras store how they were held beside the pixels.

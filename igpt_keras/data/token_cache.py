@@ -12,6 +12,7 @@ from igpt_keras.storage.array_file import open_array
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SETTINGS = "settings.json"
 KINDS = ("tokens", "labels")
 
 
@@ -20,7 +21,8 @@ class TokenCache:
 
     `recipes/tokenize_dataset.py` writes it. A directory holds
     `tokens-*.npy`, uint16 `(rows, N)`, `labels-*.npy`, int32 `(rows,)`, and
-    `manifest.json`, which comes last and says what they are of.
+    `manifest.json`, which comes last and says what they are of, as
+    `settings.json` beside the splits does of all three.
 
     Args:
         directory: path of the split, such as `"cache/train"`.
@@ -31,10 +33,12 @@ class TokenCache:
         labels: int32 array `(M,)`, -1 without labels.
         class_names: tuple of str, empty without labels.
         tokenizer: str, fingerprint of the tokenizer that made the tokens.
+        fingerprint: str, sha256 of the manifest.
 
     Raises:
         ValueError: if the cache is not complete, damaged, of a newer format,
-            or of another sequence length.
+            or of another sequence length, and if the split is another one or
+            of another cache.
     """
 
     def __init__(self, directory, sequence_length):
@@ -46,8 +50,10 @@ class TokenCache:
                 "there. Run recipes/tokenize_dataset.py, again if it was "
                 "stopped; it continues."
             )
+        text = path.read_bytes()
+        self.fingerprint = hashlib.sha256(text).hexdigest()
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(text)
             found = manifest["format"]
             if found == FORMAT:
                 self.tokenizer = _checked(manifest["tokenizer"], str)
@@ -94,6 +100,7 @@ class TokenCache:
                 f"hold {len(self.labels)}. Remove it and tokenize the dataset "
                 "again; the shards stay."
             )
+        _check_settings(directory, manifest)
 
 
 @functools.cache
@@ -149,6 +156,40 @@ def _checked(value, kind):
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
     return value
+
+
+def _check_settings(directory, manifest):
+    """That a split is what the settings of its cache say."""
+    path = directory.parent / SETTINGS
+    split = directory.name
+    try:
+        settings = json.loads(path.read_text())
+        images = settings["splits"][split]
+        crops = settings["crops"] if split == "train" else 0
+        expected = {
+            "dataset": settings["dataset"],
+            "split": split,
+            "input_resolution": settings["input_resolution"],
+            "crops": crops,
+            "seed": settings["seed"],
+            "tokenizer": settings["tokenizer"],
+            "images": images["images"],
+            "rows": images["images"] * max(crops, 1),
+            "fingerprint": images["names"],
+        }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is missing or damaged ({error!r}), so that nothing says "
+            "what the cache is of. Tokenize the dataset again."
+        ) from error
+    wrong = [k for k, value in expected.items() if manifest.get(k) != value]
+    if wrong:
+        key = wrong[0]
+        raise ValueError(
+            f"{directory} is no {split} split of its cache: {key} is "
+            f"{manifest.get(key)!r}, and by {path} {expected[key]!r}. Tokenize "
+            "the dataset again."
+        )
 
 
 def _pairs(shards):

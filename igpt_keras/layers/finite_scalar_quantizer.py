@@ -5,11 +5,14 @@ import numpy as np
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
-from igpt_keras.layers.quantizer_shapes import check_vectors
-from igpt_keras.layers.quantizer_shapes import output_spec
+from igpt_keras.layers.quantizer_interface import check_dtype
+from igpt_keras.layers.quantizer_interface import check_vectors
+from igpt_keras.layers.quantizer_interface import output_spec
 
 # Keeps the outermost levels of the bounding function reachable.
 _EPSILON = 1e-3
+# With more, rounding leads past the outermost.
+_MOST_LEVELS = 1000
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -23,8 +26,9 @@ class FiniteScalarQuantizer(keras.layers.Layer):
     the identity; there is no commitment loss.
 
     Args:
-        levels: ints >= 2, levels of each channel. Defaults to (8, 8, 8, 8),
-            4096 combinations, as many as the paper's codebook has.
+        levels: ints from 2 to 1000, levels of each channel. Defaults to
+            (8, 8, 8, 8), 4096 combinations, as many as the paper's codebook
+            has.
         **kwargs: Base layer arguments, such as `name`.
 
     Attributes:
@@ -55,11 +59,16 @@ class FiniteScalarQuantizer(keras.layers.Layer):
     def __init__(self, levels=(8, 8, 8, 8), **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        check_dtype(self)
         levels = tuple(levels)
         if not levels or not all(
-            isinstance(level, int) and level >= 2 for level in levels
+            isinstance(level, int) and 2 <= level <= _MOST_LEVELS
+            for level in levels
         ):
-            raise ValueError(f"levels must be ints >= 2, received {levels}.")
+            raise ValueError(
+                f"levels must be ints from 2 to {_MOST_LEVELS}, received "
+                f"{levels}."
+            )
         self.levels = levels
         self.embedding_dim = len(levels)
         self.vocabulary_size = math.prod(levels)

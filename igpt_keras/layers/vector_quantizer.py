@@ -4,8 +4,9 @@ from keras import initializers
 from keras import ops
 
 from igpt_keras.layers.concrete import concrete
-from igpt_keras.layers.quantizer_shapes import check_vectors
-from igpt_keras.layers.quantizer_shapes import output_spec
+from igpt_keras.layers.quantizer_interface import check_dtype
+from igpt_keras.layers.quantizer_interface import check_vectors
+from igpt_keras.layers.quantizer_interface import output_spec
 from igpt_keras.layers.replicas import sum_across_replicas
 
 # Of the mean usage; at the paper's settings 7.2 of 128 * 48**2 / 4096 = 72.
@@ -33,8 +34,8 @@ class VectorQuantizer(keras.layers.Layer):
     nothing, are dropped. A code that is never used and not revived moves to 0.
 
     Statistics are summed over the replicas of `tf.distribute`, so that they are
-    of the whole batch. Vectors that are not finite leave all state as it was.
-    Computes in float32 whatever the dtype policy.
+    of the whole batch. Vectors that are not finite, and empty batches, leave
+    all state as it was. Computes in float32 whatever the global dtype policy.
 
     Args:
         vocabulary_size: int. Codes, `V`. The paper has 4096.
@@ -79,6 +80,7 @@ class VectorQuantizer(keras.layers.Layer):
     ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        check_dtype(self)
         for name, value in (
             ("vocabulary_size", vocabulary_size),
             ("embedding_dim", embedding_dim),
@@ -89,9 +91,10 @@ class VectorQuantizer(keras.layers.Layer):
                 )
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), received {decay}.")
-        if commitment_cost < 0:
+        if not 0 <= commitment_cost < float("inf"):
             raise ValueError(
-                f"commitment_cost must be >= 0, received {commitment_cost}."
+                "commitment_cost must be finite and >= 0, received "
+                f"{commitment_cost}."
             )
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
@@ -201,7 +204,9 @@ class VectorQuantizer(keras.layers.Layer):
         # Laplace smoothing, of a copy: the averages stay what they are.
         total = ops.sum(counts)
         smoothed = (counts + _EPSILON) / (total + size * _EPSILON) * total
-        is_finite = ops.all(ops.isfinite(totals))
+        is_usable = ops.logical_and(
+            ops.all(ops.isfinite(totals)), ops.sum(totals[:, width]) > 0
+        )
         for variable, value in (
             (self.counts, counts),
             (self.sums, sums),
@@ -209,7 +214,7 @@ class VectorQuantizer(keras.layers.Layer):
             (self.revived, self.revived + ops.sum(ops.cast(revived, "int32"))),
         ):
             old = ops.convert_to_tensor(variable)
-            variable.assign(ops.where(is_finite, value, old))
+            variable.assign(ops.where(is_usable, value, old))
 
     def _average(self, variable, total):
         return self.decay * variable + (1 - self.decay) * total

@@ -34,7 +34,8 @@ def pixel_statistics(images, check_images):
         check_images(batch)
         pixels = np.asarray(batch)[: _MOST_IMAGES - count]
         count += len(pixels)
-        for image in pixels.astype("int64"):
+        for image in pixels:
+            image = image.astype("int64")
             total += int(image.sum())
             squares += int((image**2).sum())
             highest = max(highest, int(image.max()))
@@ -62,6 +63,11 @@ def pixel_statistics(images, check_images):
 def _batches(images):
     if hasattr(images, "shape"):
         return [images]
+    if not hasattr(images, "__iter__"):
+        raise ValueError(
+            "Expected an array of images, or batches of them, received a "
+            f"{type(images).__name__}."
+        )
     if isinstance(images, keras.utils.PyDataset):
         return (images[i] for i in range(len(images)))
     if iter(images) is images:

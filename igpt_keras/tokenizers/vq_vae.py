@@ -9,6 +9,7 @@ from igpt_keras.tokenizers import vq_vae_directory
 from igpt_keras.tokenizers.autoencoder import decoder_layers
 from igpt_keras.tokenizers.autoencoder import encoder_layers
 from igpt_keras.tokenizers.checks import check_images
+from igpt_keras.tokenizers.checks import check_token_ids
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 from igpt_keras.tokenizers.pixel_statistics import pixel_statistics
 
@@ -33,7 +34,8 @@ class VQVAE(keras.Model):
 
     The mean and variance of all pixels, which `fit` measures when it is called
     first, scale the data to variance 1; reconstruction and commitment losses
-    are of such data. Train on uint8 images, with labels or without (they are
+    are of such data; for `train_on_batch` and `evaluate` of a new model call
+    `adapt` first. Train on uint8 images, with labels or without (they are
     ignored).
 
     Args:
@@ -184,11 +186,12 @@ class VQVAE(keras.Model):
 
     def fit(self, x=None, *args, **kwargs):
         self._check_data(x)
-        if ops.convert_to_numpy(self.images_measured) == 0:
+        if not self._measured():
             self.adapt(x)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
+        self._check_measured()
         self._check_data(x)
         return super().evaluate(x, *args, **kwargs)
 
@@ -197,8 +200,24 @@ class VQVAE(keras.Model):
         return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, *args, **kwargs):
+        self._check_measured()
         self._check_data(x)
         return super().train_on_batch(x, *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        self._check_measured()
+        self._check_data(x)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def _check_measured(self):
+        if not self._measured():
+            raise ValueError(
+                "The losses are of data of variance 1, and no images were "
+                "measured. Call `adapt(images)` first."
+            )
+
+    def _measured(self):
+        return ops.convert_to_numpy(self.images_measured) > 0
 
     def _check_data(self, x):
         """Before Keras starts: on JAX an error inside `call` costs weights."""
@@ -274,7 +293,19 @@ class VQVAE(keras.Model):
 
         Returns:
             uint8 `(B, R, R, 3)`.
+
+        Raises:
+            ValueError: for another shape or dtype, and for ids out of range
+                where their values are at hand.
         """
+        grid = (self.model_resolution, self.model_resolution)
+        shape = tuple(getattr(token_ids, "shape", ()))
+        if shape[1:] != grid:
+            raise ValueError(
+                f"token_ids must have shape (B, {grid[0]}, {grid[1]}), "
+                f"received {shape}."
+            )
+        check_token_ids(token_ids, self.vocabulary_size)
         codes = self.quantizer.lookup(ops.cast(token_ids, "int32"))
         pixels = ops.cast(self.decoder(codes, training=False), "float32")
         pixels = pixels * ops.sqrt(self.data_variance) + self.data_mean
@@ -283,7 +314,7 @@ class VQVAE(keras.Model):
 
     def check_images(self, images):
         """Raises a `ValueError` unless images are uint8 `(B, R, R, 3)`."""
-        if "float" in str(images.dtype):
+        if "float" in str(getattr(images, "dtype", "")):
             values = concrete(images)
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(

@@ -2,7 +2,6 @@ import keras
 from keras import ops
 
 from igpt_keras.tokenizers import vq_vae_directory
-from igpt_keras.tokenizers.checks import check_token_ids
 from igpt_keras.tokenizers.vq_vae import VQVAE
 
 
@@ -79,7 +78,6 @@ class VQVAETokenizer(keras.layers.Layer):
             raise ValueError(
                 f"token_ids must have shape (B, {side**2}), received {shape}."
             )
-        check_token_ids(token_ids, self.vocabulary_size)
         return self.vq_vae.decode(ops.reshape(token_ids, (-1, side, side)))
 
     def compute_output_shape(self, images_shape):

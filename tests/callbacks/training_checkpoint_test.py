@@ -170,6 +170,25 @@ def test_another_model_is_refused_and_untouched(tmp_path):
     assert_equal(before, [array(v) for v in other.variables])
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tf.distribute"
+)
+def test_restores_under_a_strategy(tmp_path):
+    """Before the optimizer has variables."""
+    import tensorflow as tf
+
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    model = compiled()
+    fit(model, checkpoint, 1)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        other = compiled()
+    assert checkpoint.restore(other) == 1
+    assert_equal(state(model), state(other))
+    fit(model, checkpoint, 2, 1)
+    fit(other, checkpoint, 2, 1)
+    assert_equal(state(model), state(other))
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
     model = compiled()

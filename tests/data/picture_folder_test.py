@@ -109,12 +109,18 @@ def sixteen_bit(channels):
     return lambda p: p.with_suffix(".png").write_bytes(encoded)
 
 
+def post_script(path):
+    """Which Pillow would have Ghostscript run."""
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (truncated, r"x\.jpg cannot be read as a picture"),
         (lambda p: p.write_bytes(b""), r"x\.jpg cannot be read"),
         (lambda p: p.write_bytes(b"text"), r"x\.jpg cannot be read"),
+        (post_script, "cannot identify image file"),
         (
             lambda p: save(p.with_suffix(".png"), colour=9, mode="I;16"),
             "expected 8 bits a channel",
@@ -164,7 +170,7 @@ def test_unreadable_files_are_named(tmp_path, monkeypatch):
     save(tmp_path / "secret.png")
     opened = Image.open
 
-    def refuse(file):
+    def refuse(file, formats):
         raise PermissionError(13, "Permission denied", str(file))
 
     monkeypatch.setattr(Image, "open", refuse)

@@ -1,5 +1,6 @@
-"""Resizing by area, against keras-cv and NumPy."""
+"""Resizing by area, against Keras, keras-cv and NumPy."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -21,6 +22,17 @@ def test_equals_keras_cv(size):
     expected = np.rint(np.asarray(layer(image.astype("float32"))))
     resized = resize_image(image, 32).numpy().astype(int)
     assert np.abs(resized - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(61, 90), (90, 61), (33, 33), (101, 16)])
+def test_shrinks_as_keras_does(size):
+    image = picture(*size)
+    layer = keras.layers.Resizing(
+        8, 8, interpolation="area", crop_to_aspect_ratio=True
+    )
+    (expected,) = tf.data.Dataset.from_tensors(image).map(layer)
+    resized = resize_image(image, 8).numpy().astype(float)
+    assert np.abs(resized - expected.numpy()).max() <= 0.5
 
 
 def test_averages_blocks():

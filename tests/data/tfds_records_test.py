@@ -84,6 +84,24 @@ def test_damaged_pictures(train):
         load(train)
 
 
+@pytest.mark.parametrize("keep", [0, 500])
+def test_damaged_jpegs_are_named(keep, tmp_path, monkeypatch):
+    prepare_tfds.prepare("imagenet2012", tmp_path / "data", monkeypatch)
+    (train,) = (tmp_path / "data").rglob("*-train.tfrecord*")
+    records = list(tf.data.TFRecordDataset(str(train)).as_numpy_iterator())
+    example = tf.train.Example.FromString(records[7])
+    stored = example.features.feature["image"].bytes_list.value
+    stored[0] = stored[0][:keep]
+    (name,) = example.features.feature["file_name"].bytes_list.value
+    records[7] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(train)) as writer:
+        for record in records:
+            writer.write(record)
+    message = f"{name.decode()} in .*{train.name} cannot be decoded"
+    with pytest.raises(ValueError, match=message):
+        open_split("imagenet2012", "train", 32, data_dir=tmp_path / "data")
+
+
 def cut(path):
     """Between two records, where nothing else is wrong with it."""
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())

@@ -56,7 +56,9 @@ def test_gradient_is_that_of_the_bound():
     np.testing.assert_allclose(gradient(output, inputs), slope, atol=1e-5)
 
 
-@pytest.mark.parametrize("levels", [(), (1, 5), (2.0,), (4096, 4097)])
+@pytest.mark.parametrize(
+    "levels", [(), (1, 5), (2.0,), (1001,), (900, 900, 900)]
+)
 def test_refuses_bad_levels(levels):
     with pytest.raises(ValueError, match="levels"):
         FiniteScalarQuantizer(levels)

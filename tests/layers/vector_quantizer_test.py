@@ -217,6 +217,17 @@ def test_not_finite_vectors_leave_all_state():
     assert (state(quantizer)["counts"] != before["counts"]).all()
 
 
+def test_no_vectors_leave_all_state():
+    quantizer = build()
+    counts = np.ones(len(array(quantizer.counts)), "float32")
+    counts[1] = 1e-6
+    quantizer.counts.assign(counts)
+    before = state(quantizer)
+    quantizer(vectors()[:0], training=True)
+    for name, value in state(quantizer).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
 def test_mixed_precision_computes_in_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -232,7 +243,9 @@ def test_mixed_precision_computes_in_float32():
         ({"vocabulary_size": 0}, "vocabulary_size must be a positive int"),
         ({"embedding_dim": 2.5}, "embedding_dim must be a positive int"),
         ({"decay": 1.0}, r"decay must be in \[0, 1\)"),
-        ({"commitment_cost": -1}, "commitment_cost must be >= 0"),
+        ({"commitment_cost": -1}, "commitment_cost must be finite and >= 0"),
+        ({"commitment_cost": float("nan")}, "commitment_cost must be finite"),
+        ({"dtype": "mixed_bfloat16"}, "dtype must be float32, received mixed"),
     ],
 )
 def test_refuses_bad_arguments(arguments, message):

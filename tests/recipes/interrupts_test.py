@@ -33,7 +33,7 @@ def test_other_errors_pass():
             raise ValueError("mine")
 
 
-def test_an_error_that_a_signal_turned_into_counts_as_stopped():
+def test_an_error_after_a_signal_counts_as_stopped_and_is_shown(capfd):
     with pytest.raises(SystemExit) as info:
         with interrupts.handled():
             try:
@@ -41,6 +41,7 @@ def test_an_error_that_a_signal_turned_into_counts_as_stopped():
             except KeyboardInterrupt as error:
                 raise SystemError("from C") from error
     assert info.value.code == 130
+    assert "SystemError: from C" in capfd.readouterr().err
 
 
 def test_a_lost_interrupt_is_raised_at_the_next_check():

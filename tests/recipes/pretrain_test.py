@@ -338,7 +338,7 @@ def test_bad_flags_end_in_one_line(flags, message, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_sigterm_then_the_same_command_continues(tmp_path):
+def test_sigterm_stops_and_says_what_continues(tmp_path):
     flags = [
         "--dataset=digits",
         "--preset=igpt_nano",

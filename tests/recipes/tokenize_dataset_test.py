@@ -265,6 +265,43 @@ def test_edited_manifests(change, message, whole_cache, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "key, value",
+    [
+        ("dataset", "cifar10"),
+        ("split", "test"),
+        ("input_resolution", 9),
+        ("crops", 5),
+        ("seed", 9),
+        ("images", 1294),
+        ("fingerprint", "0"),
+        ("tokenizer", "0"),
+    ],
+)
+def test_manifests_that_are_not_of_the_cache(key, value, whole_cache, tmp_path):
+    manifest = shutil.copytree(whole_cache, tmp_path / "copy") / "train"
+    manifest = manifest / "manifest.json"
+    changed = {**json.loads(manifest.read_text()), key: value}
+    manifest.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=f"no train split.*{key} is {value!r}"):
+        open_token_cache(str(manifest.parent), 64)
+
+
+def test_a_split_in_place_of_another_is_refused(whole_cache, tmp_path):
+    cache = shutil.copytree(whole_cache, tmp_path / "copy")
+    shutil.rmtree(cache / "test")
+    (cache / "train").rename(cache / "test")
+    with pytest.raises(ValueError, match="no test split of its cache: split"):
+        image_dataset(f"tokens:{cache}", "test", 8, 4)
+
+
+def test_without_its_settings_a_cache_says_nothing(whole_cache, tmp_path):
+    cache = shutil.copytree(whole_cache, tmp_path / "copy")
+    (cache / "settings.json").unlink()
+    with pytest.raises(ValueError, match="settings.json is missing or damaged"):
+        image_dataset(f"tokens:{cache}", "test", 8, 4)
+
+
+@pytest.mark.parametrize(
     "file, array, message",
     [
         ("tokens", np.full((512, 64), 17, "uint16"), "holds token 17, .*0, 17"),

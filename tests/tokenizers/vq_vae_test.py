@@ -296,6 +296,47 @@ def test_bad_images_leave_everything(images, message):
         np.testing.assert_array_equal(array(variable), value)
 
 
+@pytest.mark.parametrize(
+    "method", ["evaluate", "train_on_batch", "test_on_batch"]
+)
+def test_losses_without_a_measured_variance_are_refused(method):
+    vq_vae = build()
+    vq_vae.compile()
+    with pytest.raises(ValueError, match="Call `adapt.images.` first"):
+        getattr(vq_vae, method)(pictures())
+    vq_vae.adapt(pictures())
+    getattr(vq_vae, method)(pictures())
+
+
+def test_lists_of_images_are_refused():
+    vq_vae = build()
+    images = list(pictures())
+    for take in (vq_vae.encode, igpt_keras.VQVAETokenizer(vq_vae)):
+        with pytest.raises(ValueError, match="images must be one array"):
+            take(images)
+
+
+def test_nothing_to_fit_is_refused():
+    vq_vae = build()
+    vq_vae.compile()
+    with pytest.raises(ValueError, match="Expected an array of images"):
+        vq_vae.fit()
+
+
+@pytest.mark.parametrize(
+    "token_ids, message",
+    [
+        (np.full((1, 4, 4), 16), "must be in .0, 16., received 16 to 16"),
+        (np.zeros((1, 4, 4)), "must be integers, received float64"),
+        (np.zeros((1, 3, 5), int), r"shape \(B, 4, 4\), received \(1, 3, 5\)"),
+        (np.zeros((1, 16), int), r"shape \(B, 4, 4\), received"),
+    ],
+)
+def test_codes_that_are_none_are_refused(token_ids, message):
+    with pytest.raises(ValueError, match=message):
+        build().decode(token_ids)
+
+
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
 def test_saved_and_opened(kind, tmp_path):
     arguments = {}

@@ -13,6 +13,16 @@ def check_vectors(inputs, embedding_dim):
         )
 
 
+def check_dtype(layer):
+    """Raises a `ValueError` unless the layer computes in float32."""
+    if layer.dtype_policy.name != "float32":
+        raise ValueError(
+            "dtype must be float32, received "
+            f"{layer.dtype_policy.name}: in less precision other codes are "
+            "the nearest. Leave it out."
+        )
+
+
 def output_spec(inputs):
     """Symbols of the quantized vectors and their token ids."""
     shape = tuple(inputs.shape)
