@@ -66,12 +66,7 @@ def check_run_dir(settings, run_dir, fingerprint):
     started = any(run_dir.rglob("checkpoints/epoch_*.npz"))
     if started and path.is_file():
         saved = json.loads(path.read_text())
-        if saved.pop("images", None) != config.pop("images"):
-            raise ValueError(
-                f"{run_dir} holds a run on other training images: the dataset "
-                "changed. Put it back to continue, or choose another "
-                "--run_dir."
-            )
+        other_images = saved.pop("images", None) != config.pop("images")
         changed = [
             f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
             for key in sorted(set(saved) | set(config))
@@ -82,6 +77,12 @@ def check_run_dir(settings, run_dir, fingerprint):
                 f"{run_dir} holds a run with other settings ("
                 + "; ".join(changed)
                 + "). Use the same flags to continue it, or another --run_dir."
+            )
+        if other_images:
+            raise ValueError(
+                f"{run_dir} holds a run on other training images: the dataset "
+                "changed. Put it back to continue, or choose another "
+                "--run_dir."
             )
     else:
         reporting.write_json(path, config)

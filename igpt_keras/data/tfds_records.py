@@ -232,7 +232,7 @@ class TFDSRecords:
             name: tf.io.FixedLenFeature((), tf.string)
             for name in ("file_name", "image")
         }
-        for record in records.apply(tf.data.experimental.ignore_errors()):
+        for record in records.ignore_errors():
             parsed = tf.io.parse_single_example(record, features)
             try:
                 tf.io.decode_jpeg(parsed["image"], channels=3)
