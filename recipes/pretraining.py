@@ -178,8 +178,13 @@ def run(settings):
         The metrics, as written to `metrics.json`.
     """
     run_dir = pathlib.Path(settings.run_dir)
-    train = pretraining_data.open_split(settings, "train")
-    started = run_setup.check_run_dir(settings, run_dir, train.fingerprint)
+    splits = {
+        split: pretraining_data.open_split(settings, split)
+        for split in ("train", "validation", "test")
+    }
+    started = run_setup.check_run_dir(
+        settings, run_dir, splits["train"].fingerprint
+    )
     tokenizer = _tokenizer(settings, run_dir, started)
     settings = dataclasses.replace(
         settings, vocabulary_size=tokenizer.vocabulary_size
@@ -193,10 +198,6 @@ def run(settings):
     probe_train = pretraining_data.evaluation_set(
         settings, tokenizer, "train", settings.probe_images
     )
-    splits = {
-        split: pretraining_data.open_split(settings, split)
-        for split in ("train", "validation", "test")
-    }
     sizes = {split: len(opened.labels) for split, opened in splits.items()}
     print(", ".join(f"{n:,} {split}" for split, n in sizes.items()), "images")
     if settings.fold_validation:

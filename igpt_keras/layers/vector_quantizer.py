@@ -3,6 +3,7 @@ import numpy as np
 from keras import initializers
 from keras import ops
 
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.quantizer_interface import check_dtype
 from igpt_keras.layers.quantizer_interface import check_vectors
@@ -81,14 +82,9 @@ class VectorQuantizer(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         check_dtype(self)
-        for name, value in (
-            ("vocabulary_size", vocabulary_size),
-            ("embedding_dim", embedding_dim),
-        ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{name} must be a positive int, received {value!r}."
-                )
+        check_positive_ints(
+            vocabulary_size=vocabulary_size, embedding_dim=embedding_dim
+        )
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), received {decay}.")
         if not 0 <= commitment_cost < float("inf"):

@@ -6,6 +6,7 @@ from keras import layers
 from keras import ops
 
 from igpt_keras import presets
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
@@ -81,17 +82,13 @@ class IGPT(keras.Model):
         dtype=None,
         **kwargs,
     ):
-        for name, size in (
-            ("vocabulary_size", vocabulary_size),
-            ("sequence_length", sequence_length),
-            ("num_layers", num_layers),
-            ("num_heads", num_heads),
-            ("hidden_dim", hidden_dim),
-        ):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(
-                    f"{name} must be a positive int, received {size!r}."
-                )
+        check_positive_ints(
+            vocabulary_size=vocabulary_size,
+            sequence_length=sequence_length,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            hidden_dim=hidden_dim,
+        )
         if objective not in OBJECTIVES:
             raise ValueError(
                 f"Unknown objective {objective!r}; choose one of {OBJECTIVES}."

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.replicas import outside_replicas
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
@@ -371,14 +372,9 @@ class VQVAE(keras.Model):
 
 
 def _count_halvings(input_resolution, model_resolution):
-    for name, value in (
-        ("input_resolution", input_resolution),
-        ("model_resolution", model_resolution),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"{name} must be a positive int, received {value!r}."
-            )
+    check_positive_ints(
+        input_resolution=input_resolution, model_resolution=model_resolution
+    )
     ratio, rest = divmod(input_resolution, model_resolution)
     if rest or ratio < 2 or ratio & (ratio - 1):
         raise ValueError(

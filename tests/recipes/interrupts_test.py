@@ -92,5 +92,10 @@ def test_a_second_signal_stops_at_once():
 
 def test_ignored_signals_stay_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    done = False
     with interrupts.handled():
         send(signal.SIGINT)
+        interrupts.check()
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
