@@ -10,14 +10,15 @@ from conftest import ROOT
 ALLOWED = {
     "version": set(),
     "presets": set(),
-    "layers": set(),
-    "data": {"storage"},
-    "probes": set(),
+    "backend": set(),
     "storage": set(),
-    "tokenizers": {"layers", "storage", "version"},
-    "models": {"layers", "presets", "storage", "version"},
+    "probes": set(),
+    "layers": {"backend"},
+    "data": {"storage", "backend"},
+    "tokenizers": {"layers", "storage", "backend", "version"},
+    "models": {"layers", "presets", "storage", "backend", "version"},
     "conversion": {"models", "storage", "tokenizers"},
-    "callbacks": {"probes"},
+    "callbacks": {"probes", "storage", "backend"},
 }
 LAZY = {"tensorflow", "tensorflow_datasets", "keras_cv", "jax"}
 

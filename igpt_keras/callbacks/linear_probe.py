@@ -1,4 +1,3 @@
-import contextlib
 import importlib.util
 import pathlib
 import sys
@@ -9,6 +8,8 @@ import keras
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from igpt_keras.backend import model_scope
+from igpt_keras.backend import optimizer_step
 from igpt_keras.probes.features import FeatureExtractor
 from igpt_keras.probes.logistic_regression import check_classes
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
@@ -117,8 +118,7 @@ class LinearProbe(keras.callbacks.Callback):
                 )
         # A model made here would otherwise fall outside the strategy whose
         # variables it reads.
-        strategy = getattr(self.model, "distribute_strategy", None)
-        with strategy.scope() if strategy else contextlib.nullcontext():
+        with model_scope(self.model):
             self._extract = FeatureExtractor(self.model)
         # All that can be wrong with the data is said before training.
         for dataset in (self.train, self.test):
@@ -147,7 +147,7 @@ class LinearProbe(keras.callbacks.Callback):
 
     def _probe(self):
         start = time.perf_counter()
-        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        step = optimizer_step(self.model)
         self._say(f"Probing {self.name} after step {step}:")
         train, labels = self._extract(self.train)
         test, test_labels = self._extract(self.test)

@@ -1,11 +1,12 @@
-import contextlib
 import json
-import os
 import pathlib
 import zipfile
 
 import keras
 import numpy as np
+
+from igpt_keras.backend import model_scope
+from igpt_keras.storage.atomic_file import atomic_file
 
 FORMAT = 1
 
@@ -132,8 +133,7 @@ class _Damaged(Exception):
 def _variables(model):
     if not model.optimizer.built:
         # Under `tf.distribute` the optimizer's variables belong in its scope.
-        strategy = getattr(model, "distribute_strategy", None)
-        with strategy.scope() if strategy else contextlib.nullcontext():
+        with model_scope(model):
             model.optimizer.build(model.trainable_variables)
     # By position and not by name: names of optimizer slots are not unique.
     return {
@@ -153,12 +153,8 @@ def _state(model):
 
 
 def _write(path, arrays, manifest):
-    staged = path.with_name(f".{path.name}.tmp")
-    with open(staged, "wb") as file:
+    with atomic_file(path) as file:
         np.savez(file, manifest=json.dumps(manifest), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
 
 
 def _read(path):

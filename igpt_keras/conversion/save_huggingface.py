@@ -1,4 +1,3 @@
-import json
 import pathlib
 
 from igpt_keras.conversion import huggingface_format
@@ -7,6 +6,7 @@ from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
 from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.weight_file import check_finite
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
@@ -69,9 +69,9 @@ def save_huggingface(model, directory, palette=None, verbose=0):
     files = (CONFIG, PROCESSOR, WEIGHTS)
     with atomic_directory(directory, files) as staged:
         write_safetensors(arrays, staged / WEIGHTS)
-        _write_json(staged / CONFIG, huggingface_format.build_config(model))
+        write_json(staged / CONFIG, huggingface_format.build_config(model))
         if palette is not None:
-            _write_json(staged / PROCESSOR, _processor(igpt, palette))
+            write_json(staged / PROCESSOR, _processor(igpt, palette))
 
 
 def _processor(igpt, palette):
@@ -90,7 +90,3 @@ def _processor(igpt, palette):
 def _is_image_gpt(directory):
     config = huggingface_format.read_json(directory / CONFIG)
     return config.get("model_type") == "imagegpt"
-
-
-def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n")

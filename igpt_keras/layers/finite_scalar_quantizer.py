@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from igpt_keras.layers.concrete import concrete
+from igpt_keras.backend import concrete
 from igpt_keras.layers.quantizer_interface import check_dtype
 from igpt_keras.layers.quantizer_interface import check_vectors
 from igpt_keras.layers.quantizer_interface import output_spec

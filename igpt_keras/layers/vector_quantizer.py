@@ -3,12 +3,12 @@ import numpy as np
 from keras import initializers
 from keras import ops
 
+from igpt_keras.backend import concrete
+from igpt_keras.backend import sum_across_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
-from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.quantizer_interface import check_dtype
 from igpt_keras.layers.quantizer_interface import check_vectors
 from igpt_keras.layers.quantizer_interface import output_spec
-from igpt_keras.layers.replicas import sum_across_replicas
 
 # Of the mean usage; at the paper's settings 7.2 of 128 * 48**2 / 4096 = 72.
 _DEAD_SHARE = 0.1

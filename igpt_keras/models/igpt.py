@@ -6,8 +6,9 @@ from keras import layers
 from keras import ops
 
 from igpt_keras import presets
+from igpt_keras.backend import concrete
+from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
-from igpt_keras.layers.concrete import concrete
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
@@ -243,17 +244,16 @@ class IGPT(keras.Model):
         token_ids = x.get("token_ids") if isinstance(x, dict) else x
         if hasattr(token_ids, "shape") and hasattr(token_ids, "dtype"):
             self.check_inputs(x)
-        strategy = getattr(self, "distribute_strategy", None)
+        replicas = num_replicas(self)
         if (
             isinstance(x, dict)
-            and strategy is not None
-            and strategy.num_replicas_in_sync > 1
+            and replicas > 1
             and keras.backend.standardize_dtype(x["mask"].dtype) == "bool"
         ):
             raise ValueError(
                 "Keras cannot average a bool mask over "
-                f"{strategy.num_replicas_in_sync} replicas when it traces the "
-                "first batch. Cast the mask to int32, as "
+                f"{replicas} replicas when it traces the first batch. "
+                "Cast the mask to int32, as "
                 "`igpt_keras.data.mask_tokens` does."
             )
 

@@ -1,6 +1,5 @@
 """The directory format behind `from_preset` and `save_to_preset`."""
 
-import hashlib
 import json
 import pathlib
 
@@ -10,6 +9,8 @@ from safetensors import safe_open
 from igpt_keras import presets
 from igpt_keras.models.resize_positions import resize_positions
 from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.digest import file_sha256
+from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.weight_file import check_finite
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.version import __version__
@@ -68,14 +69,14 @@ def save(model, directory, tokenizer=None, classifier=None):
             "format": FORMAT,
             "igpt_keras": __version__,
             "model": {key: config[key] for key in _ARCHITECTURE},
-            "sha256": _sha256(staged / WEIGHTS),
+            "sha256": file_sha256(staged / WEIGHTS),
         }
         if classifier is not None:
             manifest["classifier"] = {
                 "num_classes": classifier.num_classes,
                 "generative_weight": classifier.generative_weight,
             }
-        (staged / CONFIG).write_text(json.dumps(manifest, indent=2) + "\n")
+        write_json(staged / CONFIG, manifest)
         if tokenizer is not None:
             tokenizer.save_to_preset(staged)
 
@@ -229,14 +230,9 @@ def _check_sha256(path, expected):
         raise ValueError(
             f"{path} holds no {WEIGHTS}: the preset is incomplete."
         )
-    found = _sha256(path / WEIGHTS)
+    found = file_sha256(path / WEIGHTS)
     if found != expected:
         raise ValueError(
             f"{path / WEIGHTS} is damaged: its sha256 is {found[:12]}..., and "
             f"{CONFIG} says {str(expected)[:12]}.... Copy the preset again."
         )
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

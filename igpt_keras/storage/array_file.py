@@ -4,6 +4,8 @@ import zipfile
 
 import numpy as np
 
+from igpt_keras.storage.atomic_file import atomic_file
+
 # What `np.load` raises for files that are no array, or claim to be a huge one.
 _NOT_AN_ARRAY = (
     ValueError,
@@ -34,3 +36,9 @@ def open_array(path):
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} is no single .npy array.")
     return array
+
+
+def write_array(path, array):
+    """Writes a `.npy` file whole or not at all."""
+    with atomic_file(path) as file:
+        np.save(file, array, allow_pickle=False)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from igpt_keras.layers.concrete import concrete
+from igpt_keras.backend import concrete
 
 
 def check_images(images):

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus
 
 from igpt_keras.storage.array_file import open_array
+from igpt_keras.storage.array_file import write_array
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
 
@@ -302,11 +303,7 @@ class PaletteTokenizer(keras.layers.Layer):
 
     def save_palette(self, path):
         """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""
-        path = pathlib.Path(path)
-        staged = path.with_name(path.name + ".tmp")
-        with open(staged, "wb") as file:
-            np.save(file, self.palette, allow_pickle=False)
-        os.replace(staged, path)
+        write_array(path, self.palette)
 
     def save_to_preset(self, directory):
         """Writes the palette beside a model's preset."""

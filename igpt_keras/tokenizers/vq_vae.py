@@ -2,9 +2,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.backend import concrete
+from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
-from igpt_keras.layers.concrete import concrete
-from igpt_keras.layers.replicas import outside_replicas
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.tokenizers import vq_vae_directory
 from igpt_keras.tokenizers.autoencoder import decoder_layers

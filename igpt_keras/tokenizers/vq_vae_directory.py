@@ -10,6 +10,8 @@ from safetensors import safe_open
 from igpt_keras.layers.finite_scalar_quantizer import FiniteScalarQuantizer
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.digest import file_sha256
+from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.weight_file import check_finite
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.version import __version__
@@ -49,9 +51,9 @@ def write(vq_vae, directory):
         "igpt_keras": __version__,
         "vq_vae": {key: getattr(vq_vae, key) for key in _SIZES},
         "quantizer": _quantizer_config(vq_vae.quantizer),
-        "sha256": _sha256(directory / WEIGHTS),
+        "sha256": file_sha256(directory / WEIGHTS),
     }
-    (directory / CONFIG).write_text(json.dumps(manifest, indent=2) + "\n")
+    write_json(directory / CONFIG, manifest)
 
 
 def load(cls, directory):
@@ -80,7 +82,7 @@ def load(cls, directory):
         )
     if not (path / WEIGHTS).is_file():
         raise ValueError(f"{path} holds no {WEIGHTS}: it is incomplete.")
-    if _sha256(path / WEIGHTS) != expected:
+    if file_sha256(path / WEIGHTS) != expected:
         raise ValueError(
             f"{path / WEIGHTS} is damaged: its sha256 is not the one in "
             f"{CONFIG}. Copy it again."
@@ -130,8 +132,3 @@ def _variables(vq_vae):
     for variable in vq_vae.quantizer.weights:
         named[f"quantizer/{variable.name}"] = variable
     return named
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
