@@ -6,8 +6,15 @@ Shapes in all docstrings: `B` images in a batch, `N` tokens per image,
 """
 
 from igpt_keras import data
+from igpt_keras import evaluation
 from igpt_keras import presets
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.callbacks.codebook_log import CodebookLog
 from igpt_keras.callbacks.linear_probe import LinearProbe
+from igpt_keras.callbacks.picture_log import PictureLog
+from igpt_keras.callbacks.progress import Progress
 from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint
 from igpt_keras.conversion.load_huggingface import load_huggingface
 from igpt_keras.conversion.load_huggingface import load_huggingface_palette

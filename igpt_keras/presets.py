@@ -9,6 +9,8 @@ All sizes are given for 32x32 images on the 512-colour palette; override
 `sequence_length` and `vocabulary_size` for anything else.
 """
 
+import math
+
 _PALETTE_32 = {"vocabulary_size": 512, "sequence_length": 1024}
 
 # Section 2.2 of the paper and the released hyperparameters.
@@ -23,43 +25,27 @@ IGPT = {
 }
 IGPT = {name: {**_PALETTE_32, **size} for name, size in IGPT.items()}
 
-# Section 3.4 and Table 5. `igpt_xl` follows the second version of the paper
-# in batch size and steps; its learning rate is not published, so the one of
-# `igpt_l` stands in. The small sizes' learning rates are ours.
+# Section 3.4. `igpt_xl` follows the second version of the paper in batch size
+# and steps. Learning rates here are of the sizes that are ours.
 _PAPER = {"batch_size": 128, "steps": 1_000_000}
 PRETRAINING = {
-    "igpt_nano": {
-        "batch_size": 64,
-        "steps": 1_200,
-        "learning_rate": {"autoregressive": 5e-3, "bert": 5e-3},
-    },
-    "igpt_micro": {
-        "batch_size": 64,
-        "steps": 2_400,
-        "learning_rate": {"autoregressive": 3e-3, "bert": 3e-3},
-    },
-    "igpt_mini": {
-        "batch_size": 128,
-        "steps": 8_000,
-        "learning_rate": {"autoregressive": 3e-3, "bert": 3e-3},
-    },
-    "igpt_s": {
-        **_PAPER,
-        "learning_rate": {"autoregressive": 3e-3, "bert": 1e-2},
-    },
-    "igpt_m": {
-        **_PAPER,
-        "learning_rate": {"autoregressive": 3e-3, "bert": 3e-3},
-    },
-    "igpt_l": {
-        **_PAPER,
-        "learning_rate": {"autoregressive": 1e-3, "bert": 1e-3},
-    },
-    "igpt_xl": {
-        "batch_size": 64,
-        "steps": 2_000_000,
-        "learning_rate": {"autoregressive": 1e-3, "bert": 1e-3},
-    },
+    "igpt_nano": {"batch_size": 64, "steps": 1_200, "learning_rate": 5e-3},
+    "igpt_micro": {"batch_size": 64, "steps": 2_400, "learning_rate": 3e-3},
+    "igpt_mini": {"batch_size": 128, "steps": 8_000, "learning_rate": 3e-3},
+    "igpt_s": _PAPER,
+    "igpt_m": _PAPER,
+    "igpt_l": _PAPER,
+    "igpt_xl": {"batch_size": 64, "steps": 2_000_000},
+}
+
+# Table 5: learning rates by size, objective and input resolution.
+LEARNING_RATES = {
+    ("igpt_s", "autoregressive"): {32: 3e-3},
+    ("igpt_m", "autoregressive"): {32: 3e-3},
+    ("igpt_l", "autoregressive"): {32: 1e-3, 48: 1e-2, 96: 3e-3, 192: 1e-2},
+    ("igpt_s", "bert"): {32: 1e-2},
+    ("igpt_m", "bert"): {32: 3e-3},
+    ("igpt_l", "bert"): {32: 1e-3},
 }
 
 # What the README of the released code reports for the checkpoints of step
@@ -74,6 +60,67 @@ RELEASED_NATS_PER_TOKEN = {
 ADAM_BETA_1 = 0.9
 ADAM_BETA_2 = 0.95
 BERT_MASK_RATE = 0.15
+
+
+def architecture(
+    preset: str, vocabulary_size: int, model_resolution: int, objective: str
+) -> dict:
+    """Constructor arguments of an `IGPT` of a size, for other tokens.
+
+    Args:
+        preset: key of `IGPT`.
+        vocabulary_size: int. Tokens.
+        model_resolution: int. Side of the grid of tokens.
+        objective: `"autoregressive"` or `"bert"`.
+    """
+    return {
+        **IGPT[preset],
+        "vocabulary_size": vocabulary_size,
+        "sequence_length": model_resolution**2,
+        "objective": objective,
+    }
+
+
+def choose_learning_rate(
+    preset: str, objective: str, input_resolution: int
+) -> tuple[float, str]:
+    """The peak learning rate to pretrain with, and where it is from.
+
+    Table 5 of the paper has few cells. Where it is silent the nearest
+    resolution of the same size and objective stands in, and for `igpt_xl`,
+    whose rate is not published, `igpt_l`.
+
+    Args:
+        preset: key of `IGPT`.
+        objective: `"autoregressive"` or `"bert"`.
+        input_resolution: int. Side of the images.
+
+    Returns:
+        `(learning_rate, source)`: float, and what to say of it.
+    """
+    if "learning_rate" in PRETRAINING[preset]:
+        return PRETRAINING[preset]["learning_rate"], f"ours for {preset}"
+    size = "igpt_l" if preset == "igpt_xl" else preset
+    cells = LEARNING_RATES[size, objective]
+    nearest = min(cells, key=lambda r: abs(math.log(r / input_resolution)))
+    cell = f"{size}, {objective}, {nearest} pixels"
+    if (size, nearest) == (preset, input_resolution):
+        return cells[nearest], f"Table 5: {cell}"
+    wanted = f"{preset}, {objective}, {input_resolution} pixels"
+    return cells[nearest], f"{cell}, as Table 5 has none of {wanted}"
+
+
+def released_nats_per_token(model) -> float | None:
+    """What is reported for the released checkpoint of this size, or `None`.
+
+    Args:
+        model: an `IGPT`, or anything with its sizes and objective.
+    """
+    for name, nats in RELEASED_NATS_PER_TOKEN.items():
+        size = {**IGPT[name], "objective": "autoregressive"}
+        if all(getattr(model, key) == value for key, value in size.items()):
+            return nats
+    return None
 
 
 def count_parameters(

@@ -8,66 +8,135 @@ The second prints what the released code reports for the released checkpoints:
 2.0895 (S), 2.0614 (M) and 2.0466 (L) nats per token.
 """
 
-import data_flags
-import errors
-import interrupts
-from absl import app
+import math
+import os
+import pathlib
+
+import numpy as np
 from absl import flags
 
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import evaluation
 from igpt_keras import presets
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras.program import shared_flags
+from igpt_keras.storage.json_file import write_json
 
-flags.adopt_module_key_flags(data_flags)
-flags.DEFINE_string(
-    "model",
-    None,
-    "A directory of save_to_preset or of Hugging Face, or an OpenAI "
-    "checkpoint: its prefix, .index file or directory.",
-)
-flags.DEFINE_string(
-    "dataset",
-    None,
-    "What pretrain.py takes. A PREFIX of npy: that ends in .npy is the file "
-    "itself, whatever the --split.",
-)
-flags.DEFINE_enum(
-    "split", "test", ["train", "validation", "test"], "Split of the dataset."
-)
-flags.DEFINE_string(
-    "palette",
-    None,
-    "Palette as .npy to tokenize images with. Defaults to the one that was "
-    "saved with the model.",
-)
-flags.DEFINE_integer(
-    "batch_size", 8, "Images at a time; the result is the same.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "images", None, "Evaluate the first so many images only.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "num_masks", 1, "BERT: masks drawn for each image.", lower_bound=1
-)
-flags.DEFINE_float(
-    "mask_rate",
-    presets.BERT_MASK_RATE,
-    "BERT: share of tokens that are hidden.",
-    lower_bound=0,
-    upper_bound=1,
-)
-flags.DEFINE_integer("seed", 0, "BERT: seed of the masks.", lower_bound=0)
-flags.DEFINE_string("output", None, "Also write the numbers to this JSON file.")
-flags.mark_flags_as_required(["model", "dataset"])
+TOKEN_FILES = {"train": "trX", "validation": "vaX", "test": "teX"}
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    # After the flags are parsed: --help need not wait for TensorFlow.
-    import evaluation
+def define_flags():
+    shared_flags.define_weights()
+    shared_flags.define_data(
+        "What pretrain.py takes. A PREFIX of npy: that ends in .npy is the "
+        "file itself, whatever the --split."
+    )
+    flags.DEFINE_enum("split", "test", data.SPLITS, "Split of the dataset.")
+    shared_flags.define_palette(
+        "Palette as .npy to tokenize images with. Defaults to the one that was "
+        "saved with the model."
+    )
+    for name, default, explanation in (
+        ("batch_size", 8, "Images at a time; the result is the same."),
+        ("images", None, "Evaluate the first so many images only."),
+        ("num_masks", 1, "BERT: masks drawn for each image."),
+    ):
+        flags.DEFINE_integer(name, default, explanation, lower_bound=1)
+    shared_flags.define_masks(presets.BERT_MASK_RATE)
+    flags.DEFINE_integer("seed", 0, "BERT: seed of the masks.", lower_bound=0)
+    flags.DEFINE_string(
+        "output", None, "Also write the numbers to this JSON file."
+    )
 
-    with errors.reported("evaluate.py"), interrupts.handled():
-        evaluation.run(flags.FLAGS.flag_values_dict())
+
+def main(args):
+    if args.output is not None and os.path.isdir(args.output):
+        raise ValueError(f"--output={args.output} is a directory.")
+    model, tokenizer = igpt_keras.open_weights(args.model, verbose=1)
+    model = getattr(model, "igpt", model)
+    evaluation.check_masks(model, args.num_masks, args.mask_rate)
+    if args.palette is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(args.palette)
+    token_ids, source = read_tokens(args, model, tokenizer)
+    available = len(token_ids)
+    token_ids = token_ids[: args.images]
+    print(
+        f"{args.model}: {model.objective}, {model.count_params():,} "
+        "parameters\n"
+        f"{source}: {len(token_ids):,} images of {model.sequence_length:,} "
+        "tokens",
+        flush=True,
+    )
+    losses = program.call(
+        evaluation.token_losses,
+        args,
+        model=model,
+        token_ids=token_ids,
+        verbose=1,
+    )
+    is_palette = not isinstance(tokenizer, igpt_keras.VQVAETokenizer)
+    metrics = {
+        "model": str(args.model),
+        "dataset": source,
+        "objective": model.objective,
+        **evaluation.average_losses(losses, is_palette),
+    }
+    if model.objective == "bert":
+        for name in ("num_masks", "mask_rate", "seed"):
+            metrics[name] = getattr(args, name)
+    metrics["released_nats_per_token"] = None
+    is_whole = len(token_ids) == available
+    if is_whole and pathlib.Path(source).name == "imagenet_teX.npy":
+        released = presets.released_nats_per_token(model)
+        metrics["released_nats_per_token"] = released
+    print(reports.loss_summary(metrics, evaluation.RELEASED_BATCH))
+    if args.output is not None:
+        path = pathlib.Path(args.output).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, metrics)
+
+
+def read_tokens(args, model, tokenizer):
+    """Token ids `(M, N)`, and what they are of."""
+    name = args.dataset
+    if name.startswith("npy:"):
+        path = os.path.expanduser(name.removeprefix("npy:"))
+        if not path.endswith(".npy"):
+            path = f"{path}_{TOKEN_FILES[args.split]}.npy"
+        token_ids = data.load_token_file(
+            path, model.vocabulary_size, model.sequence_length
+        )
+        return token_ids, path
+    if tokenizer is None:
+        raise ValueError(
+            f"{args.model} has no tokenizer with it to tokenize images with. "
+            "Pass --palette; OpenAI's is fetched by `python "
+            "tools/download_openai.py --palette`."
+        )
+    if tokenizer.vocabulary_size != model.vocabulary_size:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocabulary_size} tokens and the "
+            f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
+            "that the model was trained with."
+        )
+    side = math.isqrt(model.sequence_length)
+    split = program.call(
+        data.open_split,
+        args,
+        name=name,
+        input_resolution=getattr(tokenizer, "input_resolution", side),
+        model_resolution=side,
+    )
+    if split.skipped:
+        print(reports.describe_splits({args.split: split}))
+    split.check_tokenizer(tokenizer)
+    sets = data.TokenSets(tokenizer, batch_size=256)
+    tokens = sets.evaluation(split, args.images).tokens
+    token_ids = [x for x, _ in tokens.as_numpy_iterator()]
+    return np.concatenate(token_ids), f"{name} {args.split}"
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, define_flags)

@@ -8,149 +8,137 @@ defaults are those of Table 5 for the chosen preset. What the run leaves in
 `--run_dir` is listed when it ends; curves: `tensorboard --logdir=RUN_DIR`.
 """
 
-import data_flags
-import errors
-import interrupts
-from absl import app
-from absl import flags
+import keras
 
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import evaluation
 from igpt_keras import presets
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.program import shared_flags
+from igpt_keras.storage.json_file import write_json
 
-_PAPER = "Defaults to the preset's (Table 5)."
-
-flags.adopt_module_key_flags(data_flags)
-flags.DEFINE_string(
-    "dataset",
-    None,
-    "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
-    "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
-    "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
-    "for what tokenize_dataset.py made.",
-)
-flags.DEFINE_integer(
-    "input_resolution",
-    None,
-    "Side of the images. Defaults to 8 for digits and to 32 otherwise.",
-    lower_bound=2,
-)
-flags.DEFINE_enum("preset", None, list(presets.IGPT), "Size of the network.")
-flags.DEFINE_enum(
-    "objective",
-    "autoregressive",
-    ["autoregressive", "bert"],
-    "Next-token prediction, or predicting hidden tokens.",
-)
-flags.DEFINE_float(
-    "mask_rate",
-    presets.BERT_MASK_RATE,
-    "Share of tokens that the BERT objective hides.",
-    lower_bound=0,
-    upper_bound=1,
-)
-flags.DEFINE_integer(
-    "vocabulary_size", 512, "Colours of the palette.", lower_bound=2
-)
-flags.DEFINE_string(
-    "palette",
-    None,
-    "A palette as .npy, such as OpenAI's kmeans_centers.npy. Defaults to "
-    "k-means over the training images.",
-)
-flags.DEFINE_string(
-    "tokenizer",
-    None,
-    "vq_vae:DIRECTORY, a preset of train_vq_vae.py: codes in place of a "
-    "palette's colours, and its --input_resolution.",
-)
-flags.DEFINE_integer("steps", None, f"Training steps. {_PAPER}", lower_bound=1)
-flags.DEFINE_integer(
-    "batch_size", None, f"Images in a batch. {_PAPER}", lower_bound=1
-)
-flags.DEFINE_float(
-    "learning_rate", None, f"Peak learning rate. {_PAPER}", lower_bound=0
-)
-flags.DEFINE_integer(
-    "warmup_steps",
-    None,
-    "Steps of linear warm-up. Defaults to one epoch (section 3.4), but at most "
-    "a tenth of the steps.",
-    lower_bound=0,
-)
-flags.DEFINE_float("beta_1", presets.ADAM_BETA_1, "Adam's first decay.")
-flags.DEFINE_float("beta_2", presets.ADAM_BETA_2, "Adam's second decay.")
-flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy."
-)
-flags.DEFINE_integer(
-    "period",
-    None,
-    "Steps between validations, probes, pictures and checkpoints. Defaults to "
-    "an eighth of the steps.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "patience",
-    None,
-    "Stop after so many periods without a lower validation loss. Defaults to "
-    "never. The weights with the lowest validation loss are kept either way.",
-    lower_bound=1,
-)
-flags.DEFINE_bool(
-    "fold_validation",
-    False,
-    "Train on the validation images too, for the final run after all choices "
-    "are made. The last weights are kept, since validation no longer chooses.",
-)
-flags.DEFINE_integer(
-    "probe_images",
-    10_000,
-    "Labelled training images that probes are fitted on, at most.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "evaluation_images",
-    None,
-    "Validation and test images, each at most. Defaults to all.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "seed",
-    0,
-    "Of weights, palette, order, augmentation, masks and samples.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-flags.DEFINE_enum(
-    "strategy",
-    "none",
-    ["none", "mirrored"],
-    "mirrored: one replica on each GPU of this machine (tf.distribute).",
-)
-flags.DEFINE_string("run_dir", None, "Where everything goes, and resumes from.")
-flags.DEFINE_bool(
-    "dry_run", False, "Print settings, size and cost, and train nothing."
-)
-flags.mark_flags_as_required(["dataset", "preset"])
+# Flags that `config.json` leaves out.
+NOT_OF_THE_RUN = ("run_dir", "dry_run", "milestones")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    # After the flags are parsed: --help need not wait for TensorFlow.
-    import pretraining
+def define_flags():
+    shared_flags.define_data(shared_flags.EVERY_DATASET)
+    shared_flags.define_input_resolution(least=2)
+    shared_flags.define_model(presets.IGPT, presets.BERT_MASK_RATE)
+    shared_flags.define_tokenizer()
+    shared_flags.define_schedule(presets.ADAM_BETA_1, presets.ADAM_BETA_2)
+    shared_flags.define_selection()
+    shared_flags.define_probes()
+    shared_flags.define_evaluation()
+    shared_flags.define_run(
+        "weights, palette, order, augmentation, masks and samples"
+    )
+    shared_flags.define_dry_run()
 
-    with (
-        errors.reported("pretrain.py"),
-        interrupts.handled("Stopped. The same command continues."),
-    ):
-        settings = pretraining.resolve(flags.FLAGS.flag_values_dict())
-        if flags.FLAGS.dry_run:
-            print(pretraining.describe(settings))
-            return
-        if settings.run_dir is None:
-            raise ValueError("--run_dir says where the run goes: give one.")
-        pretraining.run(settings)
+
+def main(args):
+    run = training.RunDirectory(args.run_dir)
+    given, splits = open_data(args, run)
+    train, validation, test = splits.values()
+    if args.dry_run:
+        print(reports.describe_run(vars(args)))
+        return
+    started = run.begin(vars(args), train.fingerprint, NOT_OF_THE_RUN)
+    if given is None and not started:
+        print(f"Fitting a palette of {args.vocabulary_size} colours.")
+    tokenizer = program.call(
+        training.keep_run_tokenizer, args, run=run, train=train, tokenizer=given
+    )
+    args.vocabulary_size = tokenizer.vocabulary_size
+    print(f"{reports.describe_run(vars(args))}\n")
+    print(reports.describe_splits(splits), flush=True)
+    sets = program.call(data.TokenSets, args, tokenizer=tokenizer)
+    probed = sets.evaluation(train, args.probe_images)
+    validation = sets.evaluation(validation, args.evaluation_images)
+    test = sets.evaluation(test, args.evaluation_images)
+    if args.fold_validation:
+        print("Training on train and validation together.")
+        train = train.with_validation()
+
+    with program.call(training.strategy_scope, args):
+        model = build(args)
+        model.compile(program.call(training.paper_adam, args))
+    checkpoint = igpt_keras.TrainingCheckpoint(
+        run / "checkpoints",
+        patience=args.patience,
+        keep=program.call(training.milestone_epochs, args),
+    )
+    logs, probes = run / "logs", []
+    obstacle = evaluation.probe_obstacle(probed.labels, train.class_names)
+    if obstacle:
+        print(f"{obstacle}: training without probes.")
+    else:
+        pair = probed.tokens, validation.tokens
+        probes = [igpt_keras.LinearProbe(*pair, "validation", log_dir=logs)]
+    images = validation.first_images(4)
+    pictures = igpt_keras.PictureLog(logs, tokenizer, images)
+    progress = igpt_keras.Progress(run / "progress.json", probes)
+    training.fit(
+        model,
+        lambda step: sets.training(train, step),
+        args.steps,
+        args.period,
+        checkpoint,
+        progress,
+        [*probes, pictures],
+        log_dir=logs,
+        validation_data=validation.inputs,
+    )
+
+    restore = checkpoint.restore_best
+    if args.fold_validation:
+        restore = checkpoint.restore
+    step = restore(model) * args.period
+    print(f"Evaluating the weights of step {step}.")
+    model.save_to_preset(run / "preset", tokenizer=tokenizer)
+    metrics = {
+        "train_seconds": progress.train_seconds,
+        "steps": step,
+        "images": {name: len(split) for name, split in splits.items()},
+        **evaluation.dataset_loss(model, validation, test),
+        "probe": [],
+    }
+    if args.objective == "autoregressive":
+        print("Sampling.", flush=True)
+        images = test.first_images(6)
+        reports.draw_samples(run.path, model, tokenizer, images, args.seed)
+    if probes:
+        sets = probed, validation, test
+        metrics |= evaluation.probe_report(
+            model, build(args), *sets, args.seed, verbose=1
+        )
+        curve = run / "probe_curve.png"
+        reports.draw_probe_curve(curve, progress.probes, metrics)
+    write_json(run / "metrics.json", metrics)
+    print(reports.pretraining_summary(metrics, run.path))
+
+
+def open_data(args, run):
+    """The tokenizer, if one is given, and the splits; fills in defaults."""
+    given, sizes = program.call(training.open_run_tokenizer, args, run=run)
+    vars(args).update(sizes)
+    splits = program.call(data.open_splits, args)
+    images = len(splits["train"])
+    vars(args).update(
+        program.call(training.pretraining_schedule, args, images=images)
+    )
+    return given, splits
+
+
+def build(args):
+    """A network of the run's shape, always with the same fresh weights."""
+    keras.utils.set_random_seed(args.seed)
+    size = program.call(presets.architecture, args)
+    return igpt_keras.IGPT(**size, dtype=args.dtype)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, define_flags, "Stopped. The same command continues.")

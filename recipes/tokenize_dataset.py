@@ -9,70 +9,65 @@ Validation and test are the pictures that evaluation sees. Stopped and given
 again, the command continues.
 """
 
-import data_flags
-import errors
-import interrupts
-from absl import app
+import keras
 from absl import flags
 
-flags.adopt_module_key_flags(data_flags)
-flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_integer(
-    "input_resolution",
-    None,
-    "Side of the images. Defaults to 32, or to the VQ-VAE's.",
-    lower_bound=1,
-)
-flags.DEFINE_string("palette", None, "A palette as .npy.")
-flags.DEFINE_string(
-    "tokenizer",
-    None,
-    "vq_vae:DIRECTORY, a preset of train_vq_vae.py, in place of a palette.",
-)
-flags.DEFINE_integer(
-    "crops",
-    1,
-    "Random crops of each training image, a new one for each epoch that is to "
-    "see it anew. 0 takes the one picture that evaluation sees.",
-    lower_bound=0,
-)
-flags.DEFINE_integer(
-    "seed",
-    0,
-    "Of the random crops.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-flags.DEFINE_string("output", None, "Directory to write, or to continue.")
-flags.mark_flags_as_required(["dataset", "output"])
-flags.mark_flags_as_mutual_exclusive(["palette", "tokenizer"], required=True)
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.program import interrupts
+from igpt_keras.program import shared_flags
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    # After the flags are parsed: --help need not wait for TensorFlow.
-    import dataset_tokenization
-
-    names = (
-        "dataset",
-        "data_dir",
-        "skip_bad_images",
-        "input_resolution",
-        "palette",
-        "tokenizer",
-        "crops",
-        "seed",
-        "output",
+def define_flags():
+    shared_flags.define_data()
+    shared_flags.define_input_resolution(
+        explanation="Side of the images. Defaults to 32, or to the VQ-VAE's."
     )
-    with (
-        errors.reported("tokenize_dataset.py"),
-        interrupts.handled("Stopped. The same command continues."),
-    ):
-        dataset_tokenization.run(
-            {name: flags.FLAGS[name].value for name in names}
-        )
+    shared_flags.define_palette("A palette as .npy.")
+    shared_flags.define_vq_vae()
+    flags.mark_flags_as_mutual_exclusive(
+        ["palette", "tokenizer"], required=True
+    )
+    flags.DEFINE_integer(
+        "crops",
+        1,
+        "Random crops of each training image, a new one for each epoch that is "
+        "to see it anew. 0 takes the one picture that evaluation sees.",
+        lower_bound=0,
+    )
+    shared_flags.define_seed("the random crops")
+    flags.DEFINE_string("output", None, "Directory to write, or to continue.")
+    flags.mark_flag_as_required("output")
+
+
+def main(args):
+    if args.tokenizer is not None:
+        tokenizer = training.open_vq_vae(args.tokenizer, args.input_resolution)
+        args.input_resolution = tokenizer.input_resolution
+    else:
+        tokenizer = igpt_keras.PaletteTokenizer(args.palette)
+        args.input_resolution = args.input_resolution or 32
+    # All before anything is written: a wrong --dataset leaves nothing behind.
+    splits = program.call(data.open_splits, args)
+    print(reports.describe_splits(splits))
+    cache = program.call(
+        data.write_token_cache,
+        args,
+        directory=args.output,
+        splits=splits,
+        tokenizer=tokenizer,
+    )
+    bars = {}
+    for split, done, rows in interrupts.checked(cache):
+        if split not in bars:
+            print(f"{split}: {len(splits[split]):,} images", flush=True)
+            bars[split] = keras.utils.Progbar(rows, unit_name="image")
+        bars[split].update(done)
+    print(f"Train on it with --dataset=tokens:{args.output}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, define_flags, "Stopped. The same command continues.")

@@ -10,74 +10,141 @@ training sees them. Ten million pixels of ImageNet take five minutes on two CPU
 cores; more pixels take more time to read, and no more memory than 2 GB.
 """
 
-import data_flags
-import errors
-import interrupts
-from absl import app
+import math
+import pathlib
+
+import numpy as np
 from absl import flags
 
-flags.adopt_module_key_flags(data_flags)
-flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_integer(
-    "input_resolution",
-    None,
-    "Side of the images. Defaults to 8 for digits and to 32 otherwise.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "vocabulary_size", 512, "Colours of the palette.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "pixels",
-    10_000_000,
-    "Pixels of training images that k-means sees.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "iterations", 50, "Iterations of k-means, at most.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "prior_images",
-    30,
-    "Images that a prior weighs as much as: the training pixels, their colours "
-    "moved by noise. With a few hundred images it leaves some entries for the "
-    "colours of others; with many thousands it changes nothing. 0 is none.",
-    lower_bound=0,
-)
-flags.DEFINE_integer(
-    "seed", 0, "Of crops, starting colours and the prior.", lower_bound=0
-)
-flags.DEFINE_string(
-    "compare",
-    None,
-    "Another palette as .npy to measure on the same images, such as OpenAI's "
-    "kmeans_centers.npy.",
-)
-flags.DEFINE_enum(
-    "evaluation_split",
-    "validation",
-    ["validation", "test"],
-    "Split that palettes are measured on.",
-)
-flags.DEFINE_integer(
-    "evaluation_images",
-    2000,
-    "Random crops of that split to measure palettes on.",
-    lower_bound=1,
-)
-flags.DEFINE_string("run_dir", "runs/palette", "Where everything goes.")
-flags.mark_flags_as_required(["dataset"])
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import evaluation
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.program import interrupts
+from igpt_keras.program import shared_flags
+from igpt_keras.storage.json_file import write_json
+from igpt_keras.tokenizers import colour_histogram
+
+BATCH_SIZE = 128
+# The crops to measure on are the same whatever the seed of the palette.
+EVALUATION_SEED = 0
+NUM_PICTURES = 10
+FILES = ("palette.npy", "palette.png", "samples.png", "metrics.json")
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    # After the flags are parsed: --help need not wait for TensorFlow.
-    import palette_training
+def define_flags():
+    shared_flags.define_data()
+    shared_flags.define_input_resolution()
+    shared_flags.define_vocabulary_size(least=1)
+    for name, default, least, explanation in (
+        ("pixels", 10_000_000, 1, "Training pixels that k-means sees."),
+        ("iterations", 50, 1, "Iterations of k-means, at most."),
+        (
+            "prior_images",
+            30,
+            0,
+            "Images that a prior weighs as much as: colours near those that "
+            "occur, for other images, where there are a few hundred. 0: none.",
+        ),
+        ("evaluation_images", 2000, 1, "Random crops to measure palettes on."),
+    ):
+        flags.DEFINE_integer(name, default, explanation, lower_bound=least)
+    flags.DEFINE_enum(
+        "evaluation_split", "validation", data.SPLITS[1:], "Of these crops."
+    )
+    flags.DEFINE_string(
+        "compare",
+        None,
+        "Another palette as .npy to measure on the same images, such as "
+        "OpenAI's kmeans_centers.npy.",
+    )
+    shared_flags.define_seed("crops, starting colours and the prior")
+    flags.DEFINE_string("run_dir", "runs/palette", "Where everything goes.")
+    flags.register_multi_flags_validator(
+        ["pixels", "vocabulary_size"],
+        lambda values: values["pixels"] >= values["vocabulary_size"],
+        message="fewer pixels than colours; use a thousand times as many",
+    )
 
-    with errors.reported("train_palette.py"), interrupts.handled():
-        palette_training.run(flags.FLAGS.flag_values_dict())
+
+def main(args):
+    palettes = {}
+    if args.compare is not None:
+        name = pathlib.Path(args.compare).name
+        palettes[name] = igpt_keras.PaletteTokenizer(args.compare)
+    splits = program.call(data.open_splits, args)
+    train, held_out = splits["train"], splits[args.evaluation_split]
+    train.check_images()
+    run = training.RunDirectory(args.run_dir)
+    run.make_for_results()
+    print(reports.describe_splits(splits))
+
+    print(f"Counting the colours of {args.pixels:,} pixels.", flush=True)
+    histogram = colour_histogram.count_colours(
+        crops_of(train, args.seed), args.pixels, verbose=1
+    )
+    num_colours = int(np.count_nonzero(histogram))
+    num_images = math.ceil(args.pixels / train.input_resolution**2)
+    num_images = min(num_images, len(train))
+    if num_colours <= args.vocabulary_size:
+        print(f"{num_colours} colours occur: they are the palette.")
+    else:
+        print(f"Choosing {args.vocabulary_size} of {num_colours:,} colours.")
+        share = args.prior_images / (args.prior_images + num_images)
+        histogram = colour_histogram.add_prior(histogram, share, args.seed)
+    tokenizer, history = colour_histogram.fit_palette(
+        histogram,
+        args.vocabulary_size,
+        args.seed,
+        args.iterations,
+        on_round=interrupts.check,
+        verbose=1,
+    )
+    # What is left there would be of another palette.
+    for name in FILES:
+        (run / name).unlink(missing_ok=True)
+    tokenizer.save_palette(run / "palette.npy")
+
+    palettes, errors = {"trained": tokenizer, **palettes}, {}
+    for name, palette in palettes.items():
+        print(f"Measuring {name} on {args.evaluation_images:,} crops.")
+        crops = crops_of(held_out, EVALUATION_SEED)
+        errors[name] = evaluation.palette_error(
+            palette, crops, args.evaluation_images, verbose=1
+        )
+    images = next(crops_of(held_out, EVALUATION_SEED))[:NUM_PICTURES]
+    reports.draw_palettes(run.path, palettes, errors, images)
+    metrics = {
+        "dataset": args.dataset,
+        "input_resolution": train.input_resolution,
+        "seed": args.seed,
+        "prior_images": args.prior_images,
+        "images": num_images,
+        "pixels": args.pixels,
+        "distinct_colours": num_colours,
+        "k_means": history,
+        "evaluation_split": args.evaluation_split,
+        "evaluation_images": args.evaluation_images,
+        "palettes": [
+            {
+                "name": name,
+                "vocabulary_size": palette.vocabulary_size,
+                "mean_squared_error": errors[name],
+            }
+            for name, palette in palettes.items()
+        ],
+    }
+    write_json(run / "metrics.json", metrics)
+    print(reports.palette_summary(metrics, run.path))
+
+
+def crops_of(split, seed):
+    """Images as training sees them, without end."""
+    dataset = split.batches(BATCH_SIZE, training=True, seed=seed)
+    return interrupts.checked(x for x, _ in dataset.as_numpy_iterator())
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, define_flags)

@@ -9,88 +9,142 @@ several `--quantizers` each is trained in turn on the same images and all are
 compared. Ctrl-C and the same command again continue the run.
 """
 
-import data_flags
-import errors
-import interrupts
-from absl import app
+import keras
+import numpy as np
 from absl import flags
 
-flags.adopt_module_key_flags(data_flags)
-flags.DEFINE_string("dataset", None, "A dataset of images, as for pretrain.py.")
-flags.DEFINE_integer(
-    "input_resolution", 96, "Side of the images.", lower_bound=2
-)
-flags.DEFINE_integer(
-    "model_resolution", 48, "Side of the grid of codes.", lower_bound=1
-)
-flags.DEFINE_integer(
-    "vocabulary_size",
-    4096,
-    "Codes of the codebook. fsq has 4096 always.",
-    lower_bound=2,
-)
-flags.DEFINE_multi_enum(
-    "quantizers",
-    ["ema"],
-    ["ema", "ema_without_revival", "fsq"],
-    "What to train; give it again for another. ema: the paper's codebook of "
-    "moving averages. fsq: finite scalar quantization.",
-)
-flags.DEFINE_enum("loss", "l2", ["l2", "l1"], "Of the reconstructions.")
-flags.DEFINE_float(
-    "commitment_cost", 0.02, "Weight of the commitment loss.", lower_bound=0
-)
-flags.DEFINE_float("learning_rate", 1e-4, "Of Adam.", lower_bound=0)
-flags.DEFINE_integer(
-    "steps", 100_000, "Training steps; the paper gives none.", lower_bound=1
-)
-flags.DEFINE_integer("batch_size", 128, "Images in a batch.", lower_bound=1)
-flags.DEFINE_integer(
-    "period",
-    None,
-    "Steps between validations, pictures and checkpoints. Defaults to a tenth "
-    "of the steps.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "evaluation_images",
-    None,
-    "Validation and test images, each at most. Defaults to all.",
-    lower_bound=1,
-)
-flags.DEFINE_integer(
-    "seed",
-    0,
-    "Of weights, order, crops and revived codes.",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-flags.DEFINE_enum(
-    "strategy",
-    "none",
-    ["none", "mirrored"],
-    "mirrored: one replica on each GPU of this machine (tf.distribute).",
-)
-flags.DEFINE_string(
-    "run_dir", "runs/vq_vae", "Where everything goes, and resumes from."
-)
-flags.mark_flags_as_required(["dataset"])
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import evaluation
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.program import shared_flags
+from igpt_keras.storage.json_file import write_json
+
+LOSSES = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
+# Length of a code of the codebook (section A.2 of the paper).
+EMBEDDING_DIM = 64
+NUM_PICTURES = 8
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    # After the flags are parsed: --help need not wait for TensorFlow.
-    import vq_vae_training
-
-    with (
-        errors.reported("train_vq_vae.py"),
-        interrupts.handled("Stopped. The same command continues."),
+def define_flags():
+    shared_flags.define_data()
+    shared_flags.define_input_resolution(96, "Side of the images.", least=2)
+    for name, default, least, explanation in (
+        ("model_resolution", 48, 1, "Side of the grid of codes."),
+        ("vocabulary_size", 4096, 2, "Codes; fsq has 4096 always."),
+        ("steps", 100_000, 1, "Training steps; the paper gives none."),
+        ("batch_size", 128, 1, "Images in a batch."),
     ):
-        vq_vae_training.run(
-            vq_vae_training.resolve(flags.FLAGS.flag_values_dict())
+        flags.DEFINE_integer(name, default, explanation, lower_bound=least)
+    flags.DEFINE_multi_enum(
+        "quantizers",
+        ["ema"],
+        ["ema", "ema_without_revival", "fsq"],
+        "What to train; give it again for another. ema: the paper's codebook "
+        "of moving averages. fsq: finite scalar quantization.",
+    )
+    flags.DEFINE_enum("loss", "l2", list(LOSSES), "Of the reconstructions.")
+    flags.DEFINE_float(
+        "commitment_cost", 0.02, "Weight of the commitment loss.", lower_bound=0
+    )
+    shared_flags.define_learning_rate(1e-4, "Of Adam.")
+    shared_flags.define_evaluation()
+    shared_flags.define_run(
+        "weights, order, crops and revived codes",
+        "Steps of an epoch. Defaults to a tenth of the steps.",
+        run_dir="runs/vq_vae",
+    )
+
+
+def main(args):
+    args.period = training.choose_period(args.steps, args.period, most=10)
+    args.quantizers = list(dict.fromkeys(args.quantizers))
+    # What does not fit is refused before anything is written.
+    for name in args.quantizers:
+        build(args, name)
+    splits = program.call(data.open_splits, args)
+    train, validation, test = splits.values()
+    train.check_images()
+    run = training.RunDirectory(args.run_dir)
+    run.begin(vars(args), train.fingerprint)
+    print(reports.describe_splits(splits))
+    validation = validation.first(args.evaluation_images)
+    validation = np.concatenate(list(images_of(validation, args.batch_size)))
+    test = test.first(args.evaluation_images)
+    before = next(images_of(test, NUM_PICTURES))
+    results, after = [], {}
+    for name in args.quantizers:
+        print(f"\n{name}: {args.steps:,} steps.", flush=True)
+        vq_vae, seconds, step = fit(args, run, name, train, validation)
+        vq_vae.save_to_preset(run / name / "preset")
+        print(f"Measuring {name} after step {step:,} on test images.")
+        images = images_of(test, batch_size=32)
+        quality = evaluation.reconstruction_quality(vq_vae, images)
+        pictures = vq_vae.decode(vq_vae.encode(before))
+        after[name] = keras.ops.convert_to_numpy(pictures)
+        result = {"quantizer": name, "steps": step, "train_seconds": seconds}
+        results.append({**result, **quality})
+    metrics = {
+        "dataset": args.dataset,
+        "input_resolution": args.input_resolution,
+        "model_resolution": args.model_resolution,
+        "vocabulary_size": args.vocabulary_size,
+        "test_images": len(test),
+        "quantizers": results,
+    }
+    reports.draw_reconstructions(run.path, before, after, results)
+    write_json(run / "metrics.json", metrics)
+    print(reports.vq_vae_summary(metrics, run.path))
+
+
+def build(args, name):
+    """A new `VQVAE` with the quantizer of that name."""
+    keras.utils.set_random_seed(args.seed)
+    if name == "fsq":
+        quantizer = igpt_keras.layers.FiniteScalarQuantizer((8, 8, 8, 8))
+    else:
+        quantizer = program.call(
+            igpt_keras.layers.VectorQuantizer,
+            args,
+            embedding_dim=EMBEDDING_DIM,
+            revive=name == "ema",
         )
+    return program.call(igpt_keras.VQVAE, args, quantizer=quantizer)
+
+
+def fit(args, run, name, train, validation):
+    """Trains one quantizer; the model, seconds, and the step of its weights."""
+    with program.call(training.strategy_scope, args):
+        vq_vae = build(args, name)
+        optimizer = keras.optimizers.Adam(args.learning_rate)
+        vq_vae.compile(optimizer, loss=LOSSES[args.loss])
+    validation = training.shared_evenly(validation, vq_vae)
+    (run / name).mkdir(exist_ok=True)
+    checkpoint = igpt_keras.TrainingCheckpoint(run / name / "checkpoints")
+    progress = igpt_keras.Progress(run / name / "progress.json")
+    logs = run / "logs" / name
+    training.fit(
+        vq_vae,
+        lambda step: train.batches(args.batch_size, True, args.seed, step),
+        args.steps,
+        args.period,
+        checkpoint,
+        progress,
+        [igpt_keras.CodebookLog(logs, validation)],
+        log_dir=logs,
+        validation_data=(validation, None),
+        validation_batch_size=args.batch_size,
+    )
+    step = checkpoint.restore_best(vq_vae) * args.period
+    return vq_vae, progress.train_seconds, step
+
+
+def images_of(split, batch_size):
+    """Batches of images, once."""
+    return (x for x, _ in split.batches(batch_size).as_numpy_iterator())
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.start(main, define_flags, "Stopped. The same command continues.")

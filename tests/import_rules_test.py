@@ -13,12 +13,24 @@ ALLOWED = {
     "backend": set(),
     "storage": set(),
     "probes": set(),
+    "program": set(),
     "layers": {"backend"},
     "data": {"storage", "backend"},
     "tokenizers": {"layers", "storage", "backend", "version"},
     "models": {"layers", "presets", "storage", "backend", "version"},
     "conversion": {"models", "storage", "tokenizers"},
-    "callbacks": {"probes", "storage", "backend"},
+    "reports": {"models", "presets", "storage"},
+    "callbacks": {"probes", "reports", "storage", "backend"},
+    "evaluation": {"probes", "models", "tokenizers"},
+    "training": {
+        "data",
+        "tokenizers",
+        "callbacks",
+        "program",
+        "presets",
+        "storage",
+        "backend",
+    },
 }
 LAZY = {"tensorflow", "tensorflow_datasets", "keras_cv", "jax"}
 
@@ -73,6 +85,75 @@ def test_nothing_imports_recipes_tools_or_private_keras():
             assert not module.startswith("keras.src"), path
             # Heavy or optional packages are imported where they are used.
             assert names[0] not in LAZY or column > 0, (path, module)
+
+
+def test_settings_never_leave_a_script():
+    """Functions of the package take plain arguments."""
+    for path in sources("igpt_keras"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                arguments = [
+                    *node.args.posonlyargs,
+                    *node.args.args,
+                    *node.args.kwonlyargs,
+                ]
+                names = {argument.arg for argument in arguments}
+                assert "settings" not in names, f"{path}:{node.lineno}"
+
+
+# A recipe may be another with other defaults, and then imports that one.
+VARIANTS = {"pretrain_tpu": {"pretrain"}, "pretrain_jax": {"pretrain"}}
+
+
+def test_recipes_are_scripts():
+    """Flags and a story of 60 to 150 lines; each can be run."""
+    paths = list(sources("recipes"))
+    names = {path.stem for path in paths}
+    assert len(paths) >= 5
+    for path in paths:
+        text = path.read_text()
+        tree = ast.parse(text)
+        assert len(text.splitlines()) <= 150, path
+        assert (
+            text.endswith("\n") and "program.start(main, define_flags" in text
+        )
+        found = {module.split(".")[0] for _, module in imports(tree)}
+        assert found & names <= VARIANTS.get(path.stem, set()), path
+        functions = {
+            node.name: node.end_lineno - node.lineno + 1
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef)
+        }
+        assert functions["main"] <= 80, (path, functions["main"])
+        assert not any(isinstance(node, ast.ClassDef) for node in tree.body)
+
+
+# These are tables of one format each.
+LONG = {"__init__", "named_tensors"}
+
+
+def test_functions_stay_short():
+    """60 lines of code, without docstring, comments and blank lines."""
+    for path in sources("igpt_keras", "recipes"):
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            if node.name in LONG or (
+                node.name == "main" and "recipes" in path.parts
+            ):
+                continue
+            body = node.body
+            if ast.get_docstring(node) is not None:
+                body = body[1:]
+            if not body:
+                continue
+            code = [
+                line
+                for line in lines[body[0].lineno - 1 : node.end_lineno]
+                if line.strip() and not line.strip().startswith("#")
+            ]
+            assert len(code) <= 60, f"{path}:{node.lineno} {node.name}"
 
 
 def test_no_prints_asserts_or_bare_excepts_in_the_package():

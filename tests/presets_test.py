@@ -29,6 +29,34 @@ def test_every_preset_has_a_known_count():
     assert set(PARAMETERS) == set(presets.IGPT) == set(presets.PRETRAINING)
 
 
+@pytest.mark.parametrize(
+    "name, objective, resolution, rate, source",
+    [
+        ("igpt_s", "autoregressive", 32, 3e-3, "Table 5: igpt_s, auto"),
+        ("igpt_m", "autoregressive", 32, 3e-3, "Table 5: igpt_m, auto"),
+        ("igpt_l", "autoregressive", 32, 1e-3, "Table 5: igpt_l, auto"),
+        ("igpt_l", "autoregressive", 48, 1e-2, "Table 5: igpt_l, auto"),
+        ("igpt_l", "autoregressive", 96, 3e-3, "Table 5: igpt_l, auto"),
+        ("igpt_l", "autoregressive", 192, 1e-2, "Table 5: igpt_l, auto"),
+        ("igpt_s", "bert", 32, 1e-2, "Table 5: igpt_s, bert, 32"),
+        ("igpt_m", "bert", 32, 3e-3, "Table 5: igpt_m, bert, 32"),
+        ("igpt_l", "bert", 32, 1e-3, "Table 5: igpt_l, bert, 32"),
+        # Silent: the nearest of the same row, named.
+        ("igpt_s", "autoregressive", 8, 3e-3, "igpt_s, autoregressive, 32 "),
+        ("igpt_l", "bert", 96, 1e-3, "as Table 5 has none of igpt_l, bert, 96"),
+        ("igpt_l", "autoregressive", 100, 3e-3, "igpt_l, autoregressive, 96 "),
+        ("igpt_xl", "autoregressive", 32, 1e-3, "none of igpt_xl, autoreg"),
+        ("igpt_xl", "autoregressive", 192, 1e-2, "igpt_l, autoregressive, 192"),
+        ("igpt_nano", "bert", 8, 5e-3, "ours for igpt_nano"),
+        ("igpt_micro", "autoregressive", 32, 3e-3, "ours for igpt_micro"),
+        ("igpt_mini", "autoregressive", 32, 3e-3, "ours for igpt_mini"),
+    ],
+)
+def test_learning_rates_of_table_5(name, objective, resolution, rate, source):
+    found = presets.choose_learning_rate(name, objective, resolution)
+    assert found[0] == rate and source in found[1]
+
+
 @pytest.mark.parametrize("name", presets.IGPT)
 def test_parameter_counts(name):
     assert built_parameters(name) == PARAMETERS[name]

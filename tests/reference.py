@@ -68,3 +68,13 @@ def nats(logits, token_ids):
 def bert_loss(logits, token_ids, mask):
     per_image = (nats(logits, token_ids) * mask).sum(axis=1)
     return np.mean(per_image / np.maximum(mask.sum(axis=1), 1))
+
+
+def nats_per_token(logits, token_ids, mask=None):
+    """Of each image `(B,)`: over all tokens, or over hidden ones, 0 if none."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    logits = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    nats = -np.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0]
+    if mask is None:
+        return nats.mean(axis=1)
+    return (nats * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)

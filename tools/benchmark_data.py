@@ -47,7 +47,7 @@ def define_flags():
 
 
 def check_dataset(name):
-    from igpt_keras.data.tfds_records import LAYOUTS
+    from igpt_keras.data.sources.tfds_records import LAYOUTS
 
     if name not in LAYOUTS:
         raise ValueError(
@@ -72,9 +72,8 @@ def stages(name, data_dir, tokenizer, resolution, cores):
     import tensorflow_datasets as tfds
 
     from igpt_keras.data import open_split
-    from igpt_keras.data.augment import augment
     from igpt_keras.data.resize import resize_image
-    from igpt_keras.data.tfds_records import LAYOUTS
+    from igpt_keras.data.sources.tfds_records import LAYOUTS
 
     opened = open_split(name, "train", resolution, data_dir=data_dir)
     count = len(opened.labels)
@@ -99,7 +98,7 @@ def stages(name, data_dir, tokenizer, resolution, cores):
 
     def crop(k):
         seed = tf.stack([tf.constant(0, tf.int64), k])
-        return augment(opened.fetch(k % count), name, resolution, seed)
+        return opened.augment(opened.fetch(k % count), resolution, seed)
 
     resized = places.map(lambda k: resize_image(crop(k), resolution), cores)
     return {

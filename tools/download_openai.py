@@ -38,22 +38,24 @@ TIMEOUT = (10, 60)  # Seconds to connect, and to wait for bytes.
 PAUSES = (0.5, 1, 2, 4)  # Seconds before each further attempt.
 CHUNK = 2**16  # Bytes; a dropped connection costs at most one chunk.
 
-flags.DEFINE_enum("model", None, list(SHARDS), "Size of the checkpoint.")
-flags.DEFINE_enum("step", "1000000", STEPS, "Step of the checkpoint.")
-flags.DEFINE_bool("bert", False, "The checkpoint of the BERT objective.")
-flags.DEFINE_bool("palette", False, "The 512 colours, kmeans_centers.npy.")
-flags.DEFINE_multi_enum(
-    "dataset",
-    [],
-    ["imagenet", "cifar10"],
-    "Tokens and labels of 32x32 images. May be given twice.",
-)
-flags.DEFINE_string("directory", "openai", "Where the files go.")
-flags.DEFINE_string(
-    "base_url",
-    "https://openaipublic.blob.core.windows.net/image-gpt/",
-    "A mirror, if you have one.",
-)
+
+def define_flags():
+    flags.DEFINE_enum("model", None, list(SHARDS), "Size of the checkpoint.")
+    flags.DEFINE_enum("step", "1000000", STEPS, "Step of the checkpoint.")
+    flags.DEFINE_bool("bert", False, "The checkpoint of the BERT objective.")
+    flags.DEFINE_bool("palette", False, "The 512 colours, kmeans_centers.npy.")
+    flags.DEFINE_multi_enum(
+        "dataset",
+        [],
+        ["imagenet", "cifar10"],
+        "Tokens and labels of 32x32 images. May be given twice.",
+    )
+    flags.DEFINE_string("directory", "openai", "Where the files go.")
+    flags.DEFINE_string(
+        "base_url",
+        "https://openaipublic.blob.core.windows.net/image-gpt/",
+        "A mirror, if you have one.",
+    )
 
 
 class Failure(Exception):
@@ -291,4 +293,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

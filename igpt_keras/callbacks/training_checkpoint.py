@@ -28,6 +28,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         patience: optional int. Stop training after so many epochs without a
             better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
             goes on when a run is resumed. Defaults to `None`, never.
+        keep: ints. Epochs, from 1, whose checkpoints stay beside the two, to
+            compare the weights of a run as it went. Defaults to none.
 
     Example:
 
@@ -36,11 +38,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         model.fit(dataset, initial_epoch=epoch, callbacks=[checkpoint], ...)
     """
 
-    def __init__(self, directory, monitor="val_loss", patience=None):
+    def __init__(self, directory, monitor="val_loss", patience=None, keep=()):
         super().__init__()
         self.directory = pathlib.Path(directory)
         self.monitor = monitor
         self.patience = patience
+        self.keep = frozenset(keep)
         self.best_value = float("inf")
         self.best_epoch = 0
 
@@ -69,7 +72,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             _write(self.directory / "best.npz", arrays, manifest)
         _write(self.directory / f"epoch_{epoch + 1:08d}.npz", arrays, manifest)
         for old in self._epochs()[:-2]:
-            old.unlink()
+            if _epoch_of(old) not in self.keep:
+                old.unlink()
         if self.out_of_patience(epoch + 1):
             self.model.stop_training = True
 
@@ -124,6 +128,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def _epochs(self):
         return sorted(self.directory.glob("epoch_*.npz"))
+
+
+def _epoch_of(path):
+    return int(path.stem.removeprefix("epoch_"))
 
 
 class _Damaged(Exception):

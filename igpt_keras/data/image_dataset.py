@@ -1,14 +1,4 @@
-import operator
-import os
-
-from igpt_keras.data.augment import prepare_for_evaluation
-from igpt_keras.data.augment import prepare_for_training
-from igpt_keras.data.examples import open_split
-
-# TensorFlow's random numbers take seeds of 31 bits the same way everywhere.
-_MOST = 2**31 - 1
-# Places in the stream of images are int64; half is left for what is to come.
-_MOST_IMAGES = 2**62
+from igpt_keras.data.open_split import open_split
 
 
 def image_dataset(
@@ -27,12 +17,13 @@ def image_dataset(
     """Batches of images and labels of a dataset.
 
     With `training=True` batches never end: every epoch is a new permutation
-    of all images, each image is augmented (`prepare_for_training`), and
-    batches run across the end of an epoch, so all are full. What step `s`
-    sees is a function of `seed` and `s` alone: `start_step=s` continues a run
-    bit for bit. Otherwise images come once, in order, unaugmented
-    (`prepare_for_evaluation`), the last batch being what is left. Images are
-    read from disk as they are needed; nothing is shuffled in a buffer.
+    of all images, each image is augmented (`data/augment.py`), and batches run
+    across the end of an epoch, so all are full. What step `s` sees is a
+    function of `seed` and `s` alone: `start_step=s` continues a run bit for
+    bit. Otherwise images come once, in order, unaugmented (the centre square,
+    resized), the last batch being what is left. Images are read from disk as
+    they are needed; nothing is shuffled in a buffer. `open_split` gives the
+    same as an object, to read one split in several ways.
 
     Datasets: `"digits"` (scikit-learn, 1,797 images of 8x8); of TFDS
     `"cifar10"`, `"cifar100"`, `"stl10"` (its labelled images),
@@ -73,19 +64,6 @@ def image_dataset(
         ValueError: for bad arguments, and as `open_split`.
         ImportError: if TensorFlow is not installed.
     """
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "igpt_keras.data reads images with tf.data, and TensorFlow is not "
-            "installed. Install it with `pip install tensorflow`, or train on "
-            "arrays of token ids."
-        ) from error
-    input_resolution = _integer("input_resolution", input_resolution, 1)
-    batch_size = _integer("batch_size", batch_size, 1)
-    seed = _integer("seed", seed, 0)
-    most = _MOST_IMAGES // batch_size
-    start_step = _integer("start_step", start_step, 0, most)
     opened = open_split(
         name,
         split,
@@ -94,96 +72,4 @@ def image_dataset(
         data_dir,
         skip_bad_images,
     )
-    num_examples = len(opened.labels)
-    labels = tf.constant(opened.labels)
-
-    def shuffle(k):
-        """The example at place `k`, and what is random of it."""
-        epoch, position = k // num_examples, k % num_examples
-        index = tf.random.experimental.index_shuffle(
-            position, seed=tf.stack([seed, epoch]), max_index=num_examples - 1
-        )
-        return index, tf.stack([seed, epoch * num_examples + index])
-
-    def load(k):
-        image = prepare_for_evaluation(opened.fetch(k), input_resolution)
-        return image, labels[k]
-
-    def load_augmented(k):
-        index, image_seed = shuffle(k)
-        image = prepare_for_training(
-            opened.fetch(index), name, input_resolution, image_seed
-        )
-        return image, labels[index]
-
-    def load_tokens(indices):
-        return opened.fetch(indices), tf.gather(labels, indices)
-
-    order, batch_size = _order(
-        None if training else num_examples,
-        batch_size,
-        start_step,
-        input_context,
-    )
-    threads = os.cpu_count()
-    if opened.is_tokens:
-        if training:
-            order = order.map(lambda k: shuffle(k)[0])
-        order = order.batch(batch_size, drop_remainder=training)
-        dataset = order.map(load_tokens, threads)
-    else:
-        dataset = order.map(load_augmented if training else load, threads)
-        dataset = dataset.batch(batch_size, drop_remainder=training)
-    dataset = dataset.prefetch(2)
-    # TensorFlow 2.21: an autotuned iterator that ends can block, with Python's
-    # lock held, for as long as it has run, up to a minute.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
-def _integer(argument, value, least, most=_MOST):
-    """A Python int of anything that is one, such as NumPy's."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not least <= number <= most:
-        raise ValueError(
-            f"{argument} must be an int >= {least} and <= {most}, received "
-            f"{value!r}."
-        )
-    return number
-
-
-def _order(count, batch_size, start_step, input_context):
-    """This worker's places in the order of all, and its batch size.
-
-    The places go on forever if `count` is `None`.
-    """
-    import tensorflow as tf
-
-    workers, worker, replicas = 1, 0, 1
-    if input_context is not None:
-        workers = input_context.num_input_pipelines
-        worker = input_context.input_pipeline_id
-        replicas = input_context.num_replicas_in_sync
-    if batch_size % replicas or batch_size % workers:
-        raise ValueError(
-            f"batch_size={batch_size} does not divide among {replicas} "
-            f"replicas on {workers} workers. Choose a multiple."
-        )
-    share = batch_size // workers
-    stop = tf.int64.max
-    if count is not None:
-        rest = count % batch_size - worker * share
-        stop = count // batch_size * share + min(max(rest, 0), share)
-    start = start_step * share
-    if count is not None:
-        start = min(start, stop)
-    places = tf.data.Dataset.range(start, stop)
-    if workers > 1:
-        places = places.map(
-            lambda j: j // share * batch_size + worker * share + j % share
-        )
-    return places, batch_size // replicas
+    return opened.batches(batch_size, training, seed, start_step, input_context)

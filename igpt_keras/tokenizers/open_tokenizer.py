@@ -6,10 +6,11 @@ from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
 
 
 def open_tokenizer(directory):
-    """Opens the tokenizer in a preset directory.
+    """Opens the tokenizer in a directory.
 
     Args:
-        directory: path of what `save_to_preset` wrote.
+        directory: path of what `save_to_preset` or `save_copy` wrote: a preset,
+            a run or a token cache.
 
     Returns:
         A `PaletteTokenizer` or `VQVAETokenizer`, `None` if there is neither.
@@ -18,8 +19,9 @@ def open_tokenizer(directory):
         ValueError: if it is damaged.
     """
     directory = pathlib.Path(directory)
-    if (directory / vq_vae_directory.CONFIG).is_file():
-        return VQVAETokenizer.from_preset(directory)
+    for path in (directory, directory / "vq_vae"):
+        if (path / vq_vae_directory.CONFIG).is_file():
+            return VQVAETokenizer.from_preset(path)
     if (directory / "palette.npy").is_file():
         return PaletteTokenizer.from_preset(directory)
     return None

@@ -309,6 +309,10 @@ class PaletteTokenizer(keras.layers.Layer):
         """Writes the palette beside a model's preset."""
         self.save_palette(pathlib.Path(directory) / _FILE)
 
+    def save_copy(self, directory):
+        """Writes the palette of a run, or of tokens, beside them."""
+        self.save_to_preset(directory)
+
     @classmethod
     def from_preset(cls, directory):
         """Opens the palette that `save_to_preset` wrote."""

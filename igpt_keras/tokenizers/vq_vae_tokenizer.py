@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 from keras import ops
 
@@ -41,6 +43,9 @@ class VQVAETokenizer(keras.layers.Layer):
     >>> tuple(tokenizer.detokenize(token_ids).shape)
     (2, 8, 8, 3)
     """
+
+    # One call fills all cores by itself, and much memory.
+    is_parallel = True
 
     def __init__(self, vq_vae, **kwargs):
         super().__init__(**kwargs)
@@ -96,6 +101,10 @@ class VQVAETokenizer(keras.layers.Layer):
     def save_to_preset(self, directory):
         """Writes the VQ-VAE beside a model's preset."""
         vq_vae_directory.write(self.vq_vae, directory)
+
+    def save_copy(self, directory):
+        """Writes the VQ-VAE of a run, or of tokens, as `vq_vae` beside them."""
+        self.vq_vae.save_to_preset(pathlib.Path(directory) / "vq_vae")
 
     @classmethod
     def from_preset(cls, directory):

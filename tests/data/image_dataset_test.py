@@ -7,12 +7,12 @@ tf = pytest.importorskip("tensorflow")
 
 import prepare_tfds  # noqa: E402
 
-from igpt_keras.data import examples  # noqa: E402
 from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
 from igpt_keras.data import open_split  # noqa: E402
-from igpt_keras.data import tfds_records  # noqa: E402
-from igpt_keras.data.tfds_records import open_tfds  # noqa: E402
+from igpt_keras.data.sources import digits as digits_source  # noqa: E402
+from igpt_keras.data.sources import tfds_records  # noqa: E402
+from igpt_keras.data.sources.tfds_records import TFDSRecords  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -244,7 +244,7 @@ def test_splits_do_not_depend_on_the_order_on_disk(name, tmp_path, monkeypatch):
         examples = load_examples(name, "validation", 32, data_dir=str(data_dir))
         found.append(numbers(examples.images).tolist())
     on_disk = [
-        open_tfds(name, "train", str(tmp_path / order)).labels.tolist()
+        TFDSRecords(name, "train", str(tmp_path / order)).labels.tolist()
         for order in ("first", "second")
     ]
     assert on_disk[0] != on_disk[1]
@@ -261,7 +261,6 @@ def test_damaged_tfds_files(tmp_path, monkeypatch):
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(tf.errors.OpError, match="is truncated. Prepare stl10"):
         list(dataset)
-    open_tfds.cache_clear()
     with pytest.raises((ValueError, tf.errors.OpError), match="stl10-train"):
         open_split(*arguments)
 
@@ -378,9 +377,9 @@ def test_fingerprints_are_of_names_order_and_labels(monkeypatch):
         for split in ("train", "validation", "test", "train")
     ]
     assert len(set(found)) == 3 and found[0] == found[3]
-    images, labels, names = examples._load_digits()
-    other = images, labels[::-1].copy(), names
-    monkeypatch.setattr(examples, "_load_digits", lambda: other)
+    loaded = digits_source.load_digits()
+    loaded.target = loaded.target[::-1].copy()
+    monkeypatch.setattr(digits_source, "load_digits", lambda: loaded)
     assert open_split("digits", "train", 8).fingerprint != found[0]
 
 

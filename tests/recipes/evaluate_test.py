@@ -1,49 +1,32 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import recipe
 import reference
 import tiny
-from conftest import ROOT
 from PIL import Image
 
 import igpt_keras
 
 pytest.importorskip("tensorflow")
-import dataset_tokenization  # noqa: E402
-import evaluation  # noqa: E402
-
-SETTINGS = {
-    "split": "test",
-    "data_dir": None,
-    "skip_bad_images": False,
-    "palette": None,
-    "batch_size": 7,
-    "images": None,
-    "num_masks": 1,
-    "mask_rate": 0.15,
-    "seed": 0,
-    "output": None,
-}
 
 
-def evaluate(model, dataset, **changes):
-    return evaluation.run(
-        {**SETTINGS, "model": model, "dataset": dataset, **changes}
-    )
+@pytest.fixture
+def evaluate(tmp_path):
+    def evaluate(model, dataset, **changes):
+        path = tmp_path / "deep" / "output.json"
+        flags = {"batch_size": 7, "output": path, **changes}
+        recipe.run("evaluate", model=model, dataset=dataset, **flags)
+        return json.loads(path.read_text())
+
+    return evaluate
 
 
 def numpy_losses(model, token_ids, mask=None):
     """Nats per token of each image, from the reference's logits."""
     logits, _ = reference.forward(tiny.numpy_weights(model), token_ids, mask)
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    logits = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    nats = -np.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0]
-    if mask is None:
-        return nats.mean(axis=1)
-    return (nats * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+    return reference.nats_per_token(logits, token_ids, mask)
 
 
 @pytest.fixture
@@ -54,7 +37,7 @@ def tokens(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["keras", "huggingface", "openai"])
-def test_both_averages_of_all_three_formats(kind, tokens, tmp_path):
+def test_both_averages_of_all_three_formats(evaluate, kind, tokens, tmp_path):
     dataset, token_ids = tokens
     model = tiny.model()
     path = tmp_path / "model"
@@ -83,7 +66,7 @@ def test_both_averages_of_all_three_formats(kind, tokens, tmp_path):
     assert metrics["released_nats_per_token"] is None
 
 
-def test_bert_masks(tokens, tmp_path, capsys):
+def test_bert_masks(evaluate, tokens, tmp_path, capsys):
     dataset, token_ids = tokens
     model = tiny.model("bert")
     model.save_to_preset(tmp_path / "model")
@@ -109,7 +92,7 @@ def test_bert_masks(tokens, tmp_path, capsys):
     assert abs(other["all_images"]["nats_per_token"] - found) > 1e-6
 
 
-def test_oracle_loss(shared, tmp_path):
+def test_oracle_loss(evaluate, shared, tmp_path):
     directory = shared / "oracle" / "ar_small"
     expected = np.load(directory / "expected.npz")
     np.save(tmp_path / "x.npy", expected["x"])
@@ -119,7 +102,7 @@ def test_oracle_loss(shared, tmp_path):
     assert metrics["whole_batches"] is None
 
 
-def test_images_of_a_dataset(tmp_path):
+def test_images_of_a_dataset(evaluate, tmp_path):
     """Digits through the palette that was saved with the model."""
     palette = np.linspace(-1, 1, 33).reshape(11, 3).astype("float32")
     tokenizer = igpt_keras.PaletteTokenizer(palette)
@@ -135,23 +118,17 @@ def test_images_of_a_dataset(tmp_path):
     assert theirs["all_images"] == metrics["all_images"]
 
 
-def test_token_cache_gives_the_loss_of_its_images(tmp_path):
+def test_token_cache_gives_the_loss_of_its_images(evaluate, tmp_path):
     palette = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
     tokenizer = igpt_keras.PaletteTokenizer(palette)
     tiny.model(sequence_length=64).save_to_preset(tmp_path / "model", tokenizer)
     tokenizer.save_palette(tmp_path / "palette.npy")
-    dataset_tokenization.run(
-        {
-            "dataset": "digits",
-            "data_dir": None,
-            "skip_bad_images": False,
-            "input_resolution": 8,
-            "palette": str(tmp_path / "palette.npy"),
-            "tokenizer": None,
-            "crops": 1,
-            "seed": 0,
-            "output": str(tmp_path / "cache"),
-        }
+    recipe.run(
+        "tokenize_dataset",
+        dataset="digits",
+        input_resolution=8,
+        palette=tmp_path / "palette.npy",
+        output=tmp_path / "cache",
     )
     cache = f"tokens:{tmp_path / 'cache'}"
     found = evaluate(tmp_path / "model", cache, images=20)
@@ -159,10 +136,10 @@ def test_token_cache_gives_the_loss_of_its_images(tmp_path):
     assert found["all_images"] == expected["all_images"]
     np.save(tmp_path / "other.npy", palette[::-1] * 0.5)
     with pytest.raises(ValueError, match="was made with another tokenizer"):
-        evaluate(tmp_path / "model", cache, palette=str(tmp_path / "other.npy"))
+        evaluate(tmp_path / "model", cache, palette=tmp_path / "other.npy")
 
 
-def test_bad_pictures_are_left_out_and_listed(tmp_path, capsys):
+def test_bad_pictures_are_left_out_and_listed(evaluate, tmp_path, capsys):
     generator = np.random.default_rng(0)
     (tmp_path / "mine").mkdir()
     for i in range(40):
@@ -180,39 +157,7 @@ def test_bad_pictures_are_left_out_and_listed(tmp_path, capsys):
     assert "Left out 1 pictures:" in printed and "7.png" in printed
 
 
-def test_released_losses_stand_beside_where_they_apply():
-    released = {}
-    for name in ("igpt_s", "igpt_m", "igpt_l", "igpt_nano"):
-        size = igpt_keras.presets.IGPT[name]
-
-        class Model:
-            objective = "autoregressive"
-
-        for key, value in size.items():
-            setattr(Model, key, value)
-        for file in ("imagenet_teX.npy", "imagenet_vaX.npy", "cifar10_teX.npy"):
-            released[name, file] = evaluation._released(Model, f"there/{file}")
-    assert {k: v for k, v in released.items() if v is not None} == {
-        ("igpt_s", "imagenet_teX.npy"): 2.0895,
-        ("igpt_m", "imagenet_teX.npy"): 2.0614,
-        ("igpt_l", "imagenet_teX.npy"): 2.0466,
-    }
-    unit = {**evaluation._units(np.full((1, 64), 2.0895)), "images": 64}
-    table = evaluation.report(
-        {
-            "objective": "autoregressive",
-            "all_images": unit,
-            "whole_batches": unit,
-            "released_nats_per_token": 2.0895,
-        }
-    )
-    assert "released code, step 1,000,000, whole batches: 2.0895" in table
-    # The other units of the same number, from the released README.
-    for number in ("3.0145", "1.0048", "8.081"):
-        assert number in table
-
-
-def test_the_released_loss_is_of_all_images(tmp_path, monkeypatch):
+def test_the_released_loss_is_of_all_images(evaluate, tmp_path, monkeypatch):
     tiny.model().save_to_preset(tmp_path / "model")
     np.save(tmp_path / "imagenet_teX.npy", tiny.token_ids(batch=70))
     monkeypatch.setitem(
@@ -225,18 +170,11 @@ def test_the_released_loss_is_of_all_images(tmp_path, monkeypatch):
         assert metrics["released_nats_per_token"] == expected
 
 
-def run(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / "recipes" / "evaluate.py", *flags],
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_command(tokens, tmp_path):
     tiny.model().save_to_preset(tmp_path / "model")
     flags = [f"--model={tmp_path / 'model'}", f"--dataset={tokens[0]}"]
-    result = run(*flags, f"--output={tmp_path / 'deep' / 'metrics.json'}")
+    output = f"--output={tmp_path / 'deep' / 'metrics.json'}"
+    result = recipe.command("evaluate", *flags, output)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "deep" / "metrics.json").read_text())
     nats = f"{metrics['all_images']['nats_per_token']:.4f}"
@@ -254,7 +192,7 @@ def test_command(tokens, tmp_path):
         ("model", "npy:nowhere", "No token file at nowhere_teX.npy"),
     ],
 )
-def test_bad_input_is_a_sentence(model, dataset, message, tmp_path):
+def test_bad_input_is_a_sentence(evaluate, model, dataset, message, tmp_path):
     tiny.model().save_to_preset(tmp_path / "model")
     dataset, *flags = dataset.split()
     changes = {"num_masks": 2} if flags else {}
@@ -263,7 +201,8 @@ def test_bad_input_is_a_sentence(model, dataset, message, tmp_path):
 
 
 def test_bad_input_ends_in_one_line(tmp_path):
-    result = run(f"--model={tmp_path / 'nothing'}", "--dataset=digits")
+    flags = [f"--model={tmp_path / 'nothing'}", "--dataset=digits"]
+    result = recipe.command("evaluate", *flags)
     assert result.returncode == 1
     assert "evaluate.py: No model at" in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,47 +2,31 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
+import events
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+import recipe
+from absl import flags
 from PIL import Image
 
 pytest.importorskip("tensorflow")
-
-import pretraining  # noqa: E402
-import pretraining_data  # noqa: E402
 
 import igpt_keras  # noqa: E402
 
 FLAGS = {
     "dataset": "digits",
-    "data_dir": None,
-    "skip_bad_images": False,
     "input_resolution": 4,
     "preset": "igpt_nano",
-    "objective": "autoregressive",
-    "mask_rate": 0.15,
     "vocabulary_size": 4,
-    "palette": None,
-    "tokenizer": None,
     "steps": 2,
     "batch_size": 64,
-    "learning_rate": None,
     "warmup_steps": 1,
-    "beta_1": 0.9,
-    "beta_2": 0.95,
-    "dtype": "float32",
     "period": 1,
-    "patience": None,
-    "fold_validation": False,
     "probe_images": 128,
     "evaluation_images": 64,
-    "seed": 0,
-    "strategy": "none",
 }
 
 
@@ -52,9 +36,8 @@ def two_layers(monkeypatch):
     monkeypatch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
 
 
-def run(run_dir, **flags):
-    values = {**FLAGS, **flags, "run_dir": str(run_dir)}
-    return pretraining.run(pretraining.resolve(values))
+def run(run_dir, **changes):
+    return recipe.run("pretrain", **{**FLAGS, **changes, "run_dir": run_dir})
 
 
 def test_two_steps_leave_everything(tmp_path, capsys):
@@ -85,22 +68,11 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     assert "parameters" in output and "FLOPs per step" in output
     assert "raw pixels" in output and str(run_dir) in output
 
-    tags = read_tags(run_dir / "logs")
-    assert "epoch_loss" in tags["train"] & tags["validation"]
+    tags = events.read_runs(run_dir / "logs")
+    assert "epoch_loss" in tags["train"].keys() & tags["validation"].keys()
     assert "epoch_learning_rate" in tags["train"]
     assert "accuracy_probe_validation/layer_00" in tags["probe_validation"]
-    assert {"samples", "completions"} <= tags["pictures"]
-
-
-def read_tags(logs):
-    from tensorboard.backend.event_processing import event_accumulator
-
-    tags = {}
-    for run_dir in logs.iterdir():
-        events = event_accumulator.EventAccumulator(str(run_dir))
-        events.Reload()
-        tags[run_dir.name] = set(events.Tags()["tensors"])
-    return tags
+    assert {"samples", "completions"} <= tags["pictures"].keys()
 
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
@@ -185,17 +157,17 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
     tmp_path, monkeypatch
 ):
     seen = []
-    image_dataset = igpt_keras.data.image_dataset
+    batches = igpt_keras.data.Split.batches
 
-    def record(name, split, *arguments, **others):
-        dataset = image_dataset(name, split, *arguments, **others)
-        if others.get("training"):
+    def record(split, batch_size, training=False, *arguments, **others):
+        dataset = batches(split, batch_size, training, *arguments, **others)
+        if training:
             # 1,295 + 143 images: what an epoch of both holds.
             _, labels = next(iter(dataset.unbatch().batch(1438)))
             seen.append(np.bincount(labels.numpy()))
         return dataset
 
-    monkeypatch.setattr(igpt_keras.data, "image_dataset", record)
+    monkeypatch.setattr(igpt_keras.data.Split, "batches", record)
     # A rate that makes the loss of the last step the worse.
     metrics = run(
         tmp_path / "run", fold_validation=True, learning_rate=5.0, steps=3
@@ -213,80 +185,9 @@ def test_divergence_says_what_to_do(tmp_path):
         run(tmp_path / "run", steps=12, period=12, learning_rate=1e30)
 
 
-@pytest.mark.parametrize(
-    "steps, period", [(100, 20), (300, 50), (37, 37), (1000, 125), (7, 1)]
-)
-def test_default_period_divides_the_steps(steps, period):
-    flags = {**FLAGS, "steps": steps, "period": None, "run_dir": None}
-    assert pretraining.resolve(flags).period == period
-
-
-def test_limits_are_exact(tmp_path):
-    settings = pretraining.resolve({**FLAGS, "run_dir": None})
-    tokenizer = igpt_keras.PaletteTokenizer([[-1.0, -1, -1], [1.0, 1, 1]])
-    examples = pretraining_data.evaluation_set(
-        settings, tokenizer, "train", 100
-    )
-    assert len(examples.images) == len(examples.labels) == 100
-
-
-def test_learning_rate_warms_up_and_decays_to_zero():
-    settings = pretraining.resolve(
-        {
-            **FLAGS,
-            "run_dir": None,
-            "steps": 110,
-            "period": 10,
-            "warmup_steps": 10,
-            "learning_rate": 0.5,
-        }
-    )
-    optimizer = pretraining._optimizer(settings)
-    rates = [
-        float(optimizer._learning_rate(step)) for step in (0, 5, 10, 60, 110)
-    ]
-    np.testing.assert_allclose(rates, [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
-    config = optimizer.get_config()
-    assert (config["beta_1"], config["beta_2"]) == (0.9, 0.95)
-    assert config["epsilon"] == 1e-8
-    assert not config["weight_decay"] and not config["use_ema"]
-    for clip in ("clipnorm", "clipvalue", "global_clipnorm"):
-        assert config[clip] is None
-
-
-def test_paper_defaults():
-    for name, objective, rate in (
-        ("igpt_s", "autoregressive", 0.003),
-        ("igpt_s", "bert", 0.01),
-        ("igpt_m", "bert", 0.003),
-        ("igpt_l", "autoregressive", 0.001),
-    ):
-        settings = pretraining.resolve(
-            {
-                **dict.fromkeys(FLAGS),
-                **{
-                    "preset": name,
-                    "objective": objective,
-                    "dataset": "digits",
-                    "run_dir": None,
-                },
-            }
-        )
-        assert settings.learning_rate == rate
-        assert settings.batch_size == 128 and settings.steps == 1_000_000
-
-
-def command(*flags, **options):
-    return subprocess.run(
-        [sys.executable, ROOT / "recipes" / "pretrain.py", *flags],
-        capture_output=True,
-        text=True,
-        **options,
-    )
-
-
 def test_dry_run_of_the_largest(tmp_path):
-    result = command(
+    result = recipe.command(
+        "pretrain",
         "--dataset=digits",
         "--preset=igpt_xl",
         "--input_resolution=32",
@@ -306,7 +207,7 @@ def test_dry_run_of_the_largest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    "changes, message",
     [
         ({"dataset": "cifar11"}, "Unknown dataset 'cifar11'"),
         ({"dataset": "folder:/nowhere"}, "No directory at /nowhere"),
@@ -316,30 +217,32 @@ def test_dry_run_of_the_largest(tmp_path):
         ({"fold_validation": True, "patience": 2}, "Leave out --patience"),
     ],
 )
-def test_refuses_settings_that_do_not_fit(flags, message):
-    flags = {"warmup_steps": None, **flags}
-    with pytest.raises(ValueError, match=message):
-        pretraining.resolve({**FLAGS, "run_dir": None, **flags})
+def test_refuses_settings_that_do_not_fit(changes, message):
+    changes = {"warmup_steps": None, "run_dir": None, **changes}
+    with pytest.raises((ValueError, flags.Error), match=message):
+        recipe.run("pretrain", **{**FLAGS, **changes, "dry_run": True})
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    "words, message",
     [
         (["--preset=igpt_huge"], "igpt_nano"),
         (["--preset=igpt_nano"], "--run_dir says where"),
         (["--preset=igpt_nano", "--run_dir=file/run"], "cannot be written"),
     ],
 )
-def test_bad_flags_end_in_one_line(flags, message, tmp_path):
+def test_bad_flags_end_in_one_line(words, message, tmp_path):
     (tmp_path / "file").write_text("")
-    result = command("--dataset=digits", *flags, cwd=tmp_path)
+    result = recipe.command(
+        "pretrain", "--dataset=digits", *words, cwd=tmp_path
+    )
     assert result.returncode == 1
     assert message in result.stderr + result.stdout
     assert "Traceback" not in result.stderr
 
 
 def test_sigterm_stops_and_says_what_continues(tmp_path):
-    flags = [
+    words = [
         "--dataset=digits",
         "--preset=igpt_nano",
         "--vocabulary_size=4",
@@ -351,7 +254,7 @@ def test_sigterm_stops_and_says_what_continues(tmp_path):
         "--evaluation_images=64",
         "--run_dir=run",
     ]
-    program = [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *flags]
+    program = recipe.program_of("pretrain", *words)
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
             program, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT

@@ -1,46 +1,42 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+import recipe
 from PIL import Image
 from tiny import array
 
 import igpt_keras
 
 pytest.importorskip("tensorflow")
-import dataset_tokenization  # noqa: E402
 
 from igpt_keras.data import image_dataset  # noqa: E402
-from igpt_keras.data import picture_folder  # noqa: E402
-from igpt_keras.data import token_cache  # noqa: E402
-from igpt_keras.data.token_cache import open_token_cache  # noqa: E402
+from igpt_keras.data import token_cache_writer  # noqa: E402
+from igpt_keras.data.sources import token_cache  # noqa: E402
+from igpt_keras.data.sources.token_cache import TokenCache  # noqa: E402
 
 PALETTE = np.repeat(np.linspace(-1, 1, 17)[:, None], 3, axis=1)
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def flags(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(dataset_tokenization, "BATCH_SIZE", 64)
-    monkeypatch.setattr(dataset_tokenization, "STEPS_PER_SHARD", 8)
-    open_token_cache.cache_clear()
+    monkeypatch.setattr(token_cache_writer, "BATCH_SIZE", 64)
+    monkeypatch.setattr(token_cache_writer, "STEPS_PER_SHARD", 8)
     np.save(tmp_path / "palette.npy", PALETTE)
     return {
         "dataset": "digits",
-        "data_dir": None,
-        "skip_bad_images": False,
         "input_resolution": 8,
-        "palette": str(tmp_path / "palette.npy"),
-        "tokenizer": None,
+        "palette": tmp_path / "palette.npy",
         "crops": 2,
-        "seed": 0,
-        "output": str(tmp_path / "cache"),
+        "output": tmp_path / "cache",
     }
+
+
+def tokenize(flags):
+    recipe.run("tokenize_dataset", **flags)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +45,15 @@ def whole_cache(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
     np.save(directory / "palette.npy", PALETTE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset_tokenization, "BATCH_SIZE", 64)
-        patch.setattr(dataset_tokenization, "STEPS_PER_SHARD", 8)
-        dataset_tokenization.run(
+        patch.setattr(token_cache_writer, "BATCH_SIZE", 64)
+        patch.setattr(token_cache_writer, "STEPS_PER_SHARD", 8)
+        tokenize(
             {
                 "dataset": "digits",
-                "data_dir": None,
-                "skip_bad_images": False,
                 "input_resolution": 8,
-                "palette": str(directory / "palette.npy"),
-                "tokenizer": None,
+                "palette": directory / "palette.npy",
                 "crops": 1,
-                "seed": 0,
-                "output": str(directory / "cache"),
+                "output": directory / "cache",
             }
         )
     return directory / "cache"
@@ -76,15 +68,15 @@ def digests(directory):
     }
 
 
-def test_holds_the_tokens_of_the_dataset(settings, tmp_path):
-    dataset_tokenization.run(settings)
+def test_holds_the_tokens_of_the_dataset(flags, tmp_path):
+    tokenize(flags)
     tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
     for split, training, count in (
         ("train", True, 2 * 1295),
         ("validation", False, 143),
         ("test", False, 359),
     ):
-        cache = open_token_cache(str(tmp_path / "cache" / split), 64)
+        cache = TokenCache(str(tmp_path / "cache" / split), 64)
         assert len(cache.labels) == count
         # Whatever the batch size, the stream of images is the same.
         dataset = image_dataset("digits", split, 8, 100, training=training)
@@ -105,43 +97,39 @@ def test_holds_the_tokens_of_the_dataset(settings, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [3, 4, 13])
-def test_stopped_and_continued_is_the_same(
-    stop, settings, tmp_path, monkeypatch
-):
+def test_stopped_and_continued_is_the_same(stop, flags, tmp_path, monkeypatch):
     """Stopped while a shard is written; each is two files."""
-    whole = {**settings, "output": str(tmp_path / "whole")}
-    dataset_tokenization.run(whole)
+    whole = {**flags, "output": tmp_path / "whole"}
+    tokenize(whole)
     written, calls = token_cache.write_shard, []
 
     def interrupted(path, value):
         calls.append(path)
         if len(calls) == stop:
-            path.with_name(path.name + ".tmp").write_bytes(b"half")
+            path.with_name(f".{path.name}.tmp").write_bytes(b"half")
             raise KeyboardInterrupt
         return written(path, value)
 
     monkeypatch.setattr(token_cache, "write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        dataset_tokenization.run(settings)
+        tokenize(flags)
     message = "no complete token cache.*again if it was stopped"
     with pytest.raises(ValueError, match=message):
-        image_dataset(f"tokens:{settings['output']}", "test", 8, 4)
+        image_dataset(f"tokens:{flags['output']}", "test", 8, 4)
     before = len(calls)
-    dataset_tokenization.run(settings)
+    tokenize(flags)
     again = [path for path in calls[before:]]
     # Whole shards were kept.
     assert len(again) < 16 - stop + 3
     assert digests(tmp_path / "cache") == digests(tmp_path / "whole")
 
 
-def test_training_reads_it(settings, tmp_path):
-    dataset_tokenization.run(settings)
-    name = f"tokens:{settings['output']}"
+def test_training_reads_it(flags, tmp_path):
+    tokenize(flags)
+    name = f"tokens:{flags['output']}"
     dataset = image_dataset(name, "train", 8, 259, training=True)
     epochs = [x for x, _ in dataset.take(20).as_numpy_iterator()]
-    rows = open_token_cache(f"{settings['output']}/train", 64).rows.read(
-        np.arange(2590)
-    )
+    rows = TokenCache(f"{flags['output']}/train", 64).rows.read(np.arange(2590))
     everything = np.sort(rows.view("V256").ravel())
     for epoch in (epochs[:10], epochs[10:]):
         found = np.ascontiguousarray(np.concatenate(epoch))
@@ -153,21 +141,14 @@ def test_training_reads_it(settings, tmp_path):
     np.testing.assert_array_equal(next(iter(resumed))[0], epochs[7])
 
 
-def pretrain(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / "recipes" / "pretrain.py", *flags],
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_training_with_another_palette_is_refused(settings, tmp_path):
-    dataset_tokenization.run({**settings, "crops": 0})
+def test_training_with_another_palette_is_refused(flags, tmp_path):
+    tokenize({**flags, "crops": 0})
     other = PALETTE.copy()
     other[3] = [0.5, 0, 0]
     np.save(tmp_path / "other.npy", other)
-    refused = pretrain(
-        f"--dataset=tokens:{settings['output']}",
+    refused = recipe.command(
+        "pretrain",
+        f"--dataset=tokens:{flags['output']}",
         "--input_resolution=8",
         "--preset=igpt_nano",
         f"--run_dir={tmp_path / 'run'}",
@@ -178,36 +159,34 @@ def test_training_with_another_palette_is_refused(settings, tmp_path):
     assert "Traceback" not in refused.stderr
 
 
-def test_bad_pictures_are_listed_or_end_it(settings, tmp_path, capsys):
+def test_bad_pictures_are_listed_or_end_it(flags, tmp_path, capsys):
     for i in range(20):
         picture = Image.new("RGB", (12, 9), (12 * i, 0, 0))
         (tmp_path / "pictures").mkdir(exist_ok=True)
         picture.save(tmp_path / "pictures" / f"{i}.png")
     (tmp_path / "pictures" / "bad.png").write_bytes(b"")
-    folder = {**settings, "dataset": f"folder:{tmp_path / 'pictures'}"}
+    folder = {**flags, "dataset": f"folder:{tmp_path / 'pictures'}"}
     with pytest.raises(ValueError, match="bad.png cannot be read"):
-        dataset_tokenization.run({**folder, "output": str(tmp_path / "no")})
-    dataset_tokenization.run({**folder, "skip_bad_images": True})
+        tokenize({**folder, "output": tmp_path / "no"})
+    tokenize({**folder, "skip_bad_images": True})
     printed = capsys.readouterr().out
     assert "Left out 1 pictures:" in printed
     assert printed.count("bad.png cannot be read") == 1
 
 
-def test_refuses(settings, tmp_path):
-    dataset_tokenization.run({**settings, "crops": 0})
+def test_refuses(flags, tmp_path):
+    tokenize({**flags, "crops": 0})
     message = "holds a cache with another crops, seed"
     with pytest.raises(ValueError, match=message):
-        dataset_tokenization.run({**settings, "seed": 1})
-    other = {**settings, "output": str(tmp_path)}
+        tokenize({**flags, "seed": 1})
+    other = {**flags, "output": tmp_path}
     with pytest.raises(ValueError, match="is not empty and holds no token"):
-        dataset_tokenization.run(other)
-    name = f"tokens:{settings['output']}"
+        tokenize(other)
+    name = f"tokens:{flags['output']}"
     with pytest.raises(ValueError, match="64 tokens per image, and 1024 were"):
         image_dataset(name, "train", 32, 4)
     with pytest.raises(ValueError, match="holds tokens already"):
-        dataset_tokenization.run(
-            {**settings, "dataset": name, "output": str(tmp_path / "again")}
-        )
+        tokenize({**flags, "dataset": name, "output": tmp_path / "again"})
     shard = tmp_path / "cache" / "test" / "tokens-00000.npy"
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
@@ -220,7 +199,7 @@ def test_refuses(settings, tmp_path):
     with pytest.raises(ValueError, match="has format 9"):
         image_dataset(name, "validation", 8, 4)
     # The same command mends both.
-    dataset_tokenization.run({**settings, "crops": 0})
+    tokenize({**flags, "crops": 0})
     for split in ("validation", "test"):
         assert len(next(iter(image_dataset(name, split, 8, 4)))[0]) == 4
 
@@ -261,7 +240,7 @@ def test_edited_manifests(change, message, whole_cache, tmp_path):
     changed = change(json.loads(manifest.read_text()))
     manifest.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=f"json is damaged.*{message}"):
-        open_token_cache(str(manifest.parent), 64)
+        TokenCache(str(manifest.parent), 64)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +262,7 @@ def test_manifests_that_are_not_of_the_cache(key, value, whole_cache, tmp_path):
     changed = {**json.loads(manifest.read_text()), key: value}
     manifest.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=f"no train split.*{key} is {value!r}"):
-        open_token_cache(str(manifest.parent), 64)
+        TokenCache(str(manifest.parent), 64)
 
 
 def test_a_split_in_place_of_another_is_refused(whole_cache, tmp_path):
@@ -327,10 +306,10 @@ def test_shards_that_are_not_what_they_should_be(
     manifest["shards"][name] = digest
     (directory / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=f"{name} is damaged: it {message}"):
-        open_token_cache(str(directory), 64)
+        TokenCache(str(directory), 64)
 
 
-def test_damaged_shards_are_made_again(settings, whole_cache, tmp_path):
+def test_damaged_shards_are_made_again(flags, whole_cache, tmp_path):
     cache = shutil.copytree(whole_cache, tmp_path / "cache")
     train = cache / "train"
     (train / "manifest.json").unlink()
@@ -340,25 +319,24 @@ def test_damaged_shards_are_made_again(settings, whole_cache, tmp_path):
     (train / "tokens-00002.npy.sha256").unlink()
     # Also where the manifest is already there.
     (cache / "test" / "tokens-00000.npy").unlink()
-    dataset_tokenization.run({**settings, "crops": 1})
+    tokenize({**flags, "crops": 1})
     assert digests(cache) == digests(whole_cache)
 
 
-def test_a_changed_dataset_is_not_continued(settings, tmp_path):
+def test_a_changed_dataset_is_not_continued(flags, tmp_path):
     (tmp_path / "pictures").mkdir()
     for i in range(30):
         picture = Image.new("RGB", (9, 9), (i, 0, 0))
         picture.save(tmp_path / "pictures" / f"{i}.png")
-    settings["dataset"] = f"folder:{tmp_path / 'pictures'}"
-    dataset_tokenization.run(settings)
+    flags["dataset"] = f"folder:{tmp_path / 'pictures'}"
+    tokenize(flags)
     (tmp_path / "pictures" / "0.png").rename(tmp_path / "pictures" / "x.png")
-    picture_folder.open_folder.cache_clear()
     message = "dataset changed: .* was started with .* Put the dataset back"
     with pytest.raises(ValueError, match=message):
-        dataset_tokenization.run(settings)
+        tokenize(flags)
 
 
-def test_one_process_writes(settings, tmp_path, monkeypatch):
+def test_one_process_writes(flags, tmp_path, monkeypatch):
     written = token_cache.write_shard
     refused = []
 
@@ -366,23 +344,23 @@ def test_one_process_writes(settings, tmp_path, monkeypatch):
         if not refused:
             refused.append(True)
             with pytest.raises(ValueError, match="Another process writes to"):
-                dataset_tokenization.run(settings)
+                tokenize(flags)
         return written(path, value)
 
     monkeypatch.setattr(token_cache, "write_shard", write)
-    dataset_tokenization.run(settings)
+    tokenize(flags)
     assert refused
 
 
-def test_a_wrong_dataset_leaves_nothing_behind(settings, tmp_path):
+def test_a_wrong_dataset_leaves_nothing_behind(flags, tmp_path):
     with pytest.raises(ValueError, match="Unknown dataset 'digit'"):
-        dataset_tokenization.run({**settings, "dataset": "digit"})
+        tokenize({**flags, "dataset": "digit"})
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{}", '{"splits": 3}'])
-def test_damaged_settings(content, settings, tmp_path):
+def test_damaged_settings(content, flags, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "settings.json").write_text(content)
     with pytest.raises(ValueError, match="settings.json is damaged, or of an"):
-        dataset_tokenization.run(settings)
+        tokenize(flags)

@@ -1,38 +1,31 @@
 import json
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+import recipe
+from absl import flags
 from PIL import Image
-from tiny import array
 
 import igpt_keras
 
 pytest.importorskip("tensorflow")
-import palette_training  # noqa: E402
 
-SETTINGS = {
+from igpt_keras.tokenizers import colour_histogram  # noqa: E402
+
+FLAGS = {
     "dataset": "digits",
-    "data_dir": None,
-    "skip_bad_images": False,
-    "input_resolution": None,
     "vocabulary_size": 6,
     "pixels": 64 * 300,
-    "iterations": 50,
     "prior_images": 0,
-    "seed": 0,
-    "compare": None,
-    "evaluation_split": "validation",
     "evaluation_images": 150,
 }
 
 
 def train(run_dir, **changes):
-    return palette_training.run(
-        {**SETTINGS, "run_dir": str(run_dir), **changes}
+    return recipe.run(
+        "train_palette", **{**FLAGS, "run_dir": run_dir, **changes}
     )
 
 
@@ -55,48 +48,6 @@ def brute_force_error(images, palette):
     centres = 127.5 * (palette.astype("float64") + 1)
     chosen = ((pixels - centres) ** 2).sum(-1).argmin(axis=1)
     return np.mean((pixels[:, 0] - np.rint(centres)[chosen]) ** 2)
-
-
-def test_counts_every_pixel_once():
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (30, 4, 4, 3)).astype("uint8")
-    images[::3] = [255, 0, 1]
-    for batch_size in (7, 30):
-        batches = [
-            (images[i : i + batch_size], None) for i in range(0, 30, batch_size)
-        ]
-        # Ends within an image.
-        histogram = palette_training.count_colours(batches, 401)
-        # As large whatever is counted.
-        assert histogram.shape == (2**24,) and histogram.nbytes == 2**27
-        colours, counts = palette_training.distinct_colours(histogram)
-        expected = np.unique(
-            images.reshape(-1, 3)[:401], axis=0, return_counts=True
-        )
-        np.testing.assert_array_equal(colours, expected[0])
-        np.testing.assert_array_equal(counts, expected[1])
-        assert colours.dtype == np.uint8 and counts.sum() == 401
-
-
-def test_prior_spreads_a_share():
-    histogram = np.zeros(2**24, "int64")
-    grey, red = 0x808080, 0xFF0000
-    histogram[[grey, red]] = [30, 10]
-    smooth = palette_training.add_prior(histogram, 0.25, seed=1)
-    assert np.isclose(smooth.sum(), 40)
-    # Of the noise a hundred-thousandth comes back to the colour itself.
-    np.testing.assert_allclose(smooth[[grey, red]], [22.5, 7.5], rtol=1e-3)
-    colours, weights = palette_training.distinct_colours(smooth)
-    moved = colours.astype(int) - 128
-    near_grey = (np.abs(moved).max(axis=1) < 110) & moved.any(axis=1)
-    for channel in moved[near_grey].T:
-        variance = np.average(channel**2, weights=weights[near_grey])
-        # A little more than 24: some of red's neighbours are among them.
-        assert abs(np.sqrt(variance) - 24) < 1
-    again = palette_training.add_prior(histogram, 0.25, seed=1)
-    np.testing.assert_array_equal(smooth, again)
-    other = palette_training.add_prior(histogram, 0.25, seed=2)
-    assert (smooth != other).any()
 
 
 def test_palette_is_that_of_fit_on_the_same_pixels(tmp_path):
@@ -159,88 +110,40 @@ def test_fewer_colours_than_asked_for(tmp_path, capsys):
     assert metrics["distinct_colours"] == 17
 
 
-def test_pictures_show_the_colours(tmp_path):
-    tokenizers = {
-        "one": igpt_keras.PaletteTokenizer([[0.0, 1, 1], [0.2, -1, -1]]),
-        "two": igpt_keras.PaletteTokenizer([[-1.0, -1, -1.0], [-1.0, 0.6, -1]]),
-    }
-    images = np.broadcast_to(np.uint8([0, 255, 0]), (12, 4, 4, 3))
-    samples = {"original": images}
-    for name, tokenizer in tokenizers.items():
-        samples[name] = array(tokenizer.detokenize(tokenizer(images)))
-    path = tmp_path / "palette.png"
-    palette_training.draw_palettes(path, tokenizers)
-    rows = colour_rows(path)
-    darker, brighter = rows[153, 0, 0], rows[128, 255, 255]
-    assert darker[1].max() < brighter[1].min()
-    assert rows[0, 204, 0][0].min() > darker[0].max()
-    path = tmp_path / "samples.png"
-    errors = {"one": 1.0, "two": 2.0}
-    palette_training.draw_samples(path, tokenizers, errors, samples)
-    rows = colour_rows(path)
-    first, second, third = (
-        rows[colour][0]
-        for colour in ((0, 255, 0), (128, 255, 255), (0, 204, 0))
-    )
-    assert first.max() < second.min() and second.max() < third.min()
-
-
-def colour_rows(path):
-    """Rows and columns of each colour that fills a part of a picture."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    assert pixels.shape[0] > 100 and pixels.shape[1] > 500
-    colours, counts = np.unique(
-        pixels.reshape(-1, 3), axis=0, return_counts=True
-    )
-    return {
-        tuple(colour.tolist()): np.nonzero((pixels == colour).all(axis=-1))
-        for colour, count in zip(colours, counts)
-        if count > 100
-    }
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"pixels": 5}, "--pixels=5 cannot give --vocabulary_size=6"),
+        ({"pixels": 5}, "pixels=5, .*fewer pixels than colours"),
         ({"dataset": "digit"}, "Unknown dataset 'digit'"),
         ({"compare": "nowhere.npy"}, "No palette at 'nowhere.npy'"),
         ({"compare": __file__}, "is no palette"),
         ({"run_dir": __file__}, "--run_dir cannot be written"),
         ({"run_dir": "pretraining"}, "holds a pretraining run"),
-        ({"dataset": "npy:tokens"}, "holds tokens, which have a palette"),
+        ({"dataset": "npy:tokens"}, "holds tokens already, and images"),
     ],
 )
 def test_bad_input_ends_before_the_work(
     changes, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(palette_training, "count_colours", None)
+    monkeypatch.setattr(colour_histogram, "count_colours", None)
     (tmp_path / "pretraining" / "checkpoints").mkdir(parents=True)
     for split in ("trX", "vaX", "teX"):
         np.save(tmp_path / f"tokens_{split}.npy", np.zeros((3, 1024), int))
-    with pytest.raises(ValueError, match=message):
-        palette_training.run({**SETTINGS, "run_dir": "run", **changes})
-
-
-def command(*flags):
-    return [sys.executable, str(ROOT / "recipes" / "train_palette.py"), *flags]
+    with pytest.raises((ValueError, flags.Error), match=message):
+        train(**{"run_dir": "run", **changes})
 
 
 def test_command(tmp_path):
     other = write_palette(tmp_path / "other.npy", [[0, 0, 0], [200, 200, 200]])
-    result = subprocess.run(
-        command(
-            "--dataset=digits",
-            "--vocabulary_size=5",
-            "--pixels=20000",
-            "--evaluation_images=100",
-            f"--compare={other}",
-        ),
+    result = recipe.command(
+        "train_palette",
+        "--dataset=digits",
+        "--vocabulary_size=5",
+        "--pixels=20000",
+        "--evaluation_images=100",
+        f"--compare={other}",
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
     )
     assert result.returncode == 0, result.stderr
     run_dir = tmp_path / "runs" / "palette"
@@ -264,12 +167,8 @@ def test_command(tmp_path):
 
 
 def test_bad_input_is_a_sentence(tmp_path):
-    result = subprocess.run(
-        command("--dataset=digits", "--compare=nowhere.npy"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    words = ["--dataset=digits", "--compare=nowhere.npy"]
+    result = recipe.command("train_palette", *words, cwd=tmp_path)
     assert result.returncode == 1
     assert "train_palette.py: No palette at 'nowhere.npy'" in result.stderr
     assert "Traceback" not in result.stderr
@@ -277,7 +176,9 @@ def test_bad_input_is_a_sentence(tmp_path):
 
 def test_stopped_ends_with_130(tmp_path):
     process = subprocess.Popen(
-        command("--dataset=digits", "--pixels=1000000000"),
+        recipe.program_of(
+            "train_palette", "--dataset=digits", "--pixels=1000000000"
+        ),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

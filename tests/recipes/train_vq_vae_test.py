@@ -1,58 +1,41 @@
 import dataclasses
+import inspect
 import json
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
+import events
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
-from pretrain_test import FLAGS
+import recipe
+from pretrain_test import FLAGS as PRETRAIN
 from tiny import array
 
 import igpt_keras
+from igpt_keras import evaluation
 
 pytest.importorskip("tensorflow")
-import dataset_tokenization  # noqa: E402
-import evaluation  # noqa: E402
-import pretraining  # noqa: E402
-import vq_vae_training  # noqa: E402
 
-SETTINGS = {
+FLAGS = {
     "dataset": "digits",
-    "data_dir": None,
-    "skip_bad_images": False,
     "input_resolution": 8,
     "model_resolution": 4,
     "vocabulary_size": 32,
-    "quantizers": ["ema"],
-    "loss": "l2",
-    "commitment_cost": 0.02,
     "learning_rate": 3e-3,
     "steps": 4,
     "batch_size": 32,
     "period": 2,
     "evaluation_images": 24,
-    "seed": 0,
-    "strategy": "none",
 }
 
 
 def run(run_dir, **changes):
-    values = {**SETTINGS, **changes, "run_dir": str(run_dir)}
-    return vq_vae_training.run(vq_vae_training.resolve(values))
-
-
-def events(directory):
-    """Tags of each kind, and values of scalars by tag."""
-    from tensorboard.backend.event_processing import event_accumulator
-
-    accumulator = event_accumulator.EventAccumulator(str(directory))
-    accumulator.Reload()
-    return accumulator
+    return recipe.run(
+        "train_vq_vae", **{**FLAGS, **changes, "run_dir": run_dir}
+    )
 
 
 def test_side_by_side(tmp_path, capsys):
@@ -79,22 +62,20 @@ def test_side_by_side(tmp_path, capsys):
     assert "ema_without_revival" in printed and "perplexity" in printed
     assert f"vq_vae:{run_dir / 'ema' / 'preset'}" in printed
 
-    log = events(run_dir / "logs" / "ema" / "codebook").Tags()
-    assert "originals_and_reconstructions" in str(log)
-    assert "code_usage" in str(log) and "revived_codes" in str(log)
+    log = events.read_runs(run_dir / "logs" / "ema")
+    expected = {"originals_and_reconstructions", "code_usage", "revived_codes"}
+    assert expected <= log["codebook"].keys()
     for part in ("train", "validation"):
-        tags = str(events(run_dir / "logs" / "ema" / part).Tags())
         for name in ("reconstruction_error", "perplexity", "active_codes"):
-            assert f"epoch_{name}" in tags
+            assert f"epoch_{name}" in log[part]
 
 
 def test_measures_are_of_the_pictures(tmp_path):
     run(tmp_path / "run")
     vq_vae = igpt_keras.VQVAE.from_preset(tmp_path / "run" / "ema" / "preset")
     images = igpt_keras.data.load_examples("digits", "test", 8).images[:24]
-    measured, pictures = vq_vae_training.evaluate(vq_vae, images)
+    measured = evaluation.reconstruction_quality(vq_vae, [images])
     reconstructions = array(vq_vae.decode(vq_vae.encode(images)))
-    np.testing.assert_array_equal(pictures, reconstructions[: len(pictures)])
     error = np.square(reconstructions.astype("float64") - images)
     psnr = 10 * np.log10(255**2 / error.mean(axis=(1, 2, 3)))
     np.testing.assert_allclose(measured["psnr"], psnr.mean(), rtol=1e-5)
@@ -134,13 +115,8 @@ def test_learns(tmp_path):
     for loss in ("l2", "l1"):
         run(tmp_path / loss, loss=loss, steps=60, period=30)
         path = tmp_path / loss / "logs" / "ema" / "validation"
-        curve = events(path).Tensors("epoch_reconstruction_error")
-        losses[loss] = [
-            float(np.frombuffer(e.tensor_proto.tensor_content, "float32")[0])
-            if e.tensor_proto.tensor_content
-            else e.tensor_proto.float_val[0]
-            for e in curve
-        ]
+        curve = events.read(path)["epoch_reconstruction_error"]
+        losses[loss] = [value for _, value in curve]
     for curve in losses.values():
         assert curve[-1] < 0.5
 
@@ -154,14 +130,13 @@ def preset(tmp_path_factory):
 
 def pretrain(run_dir, **changes):
     values = {
-        **FLAGS,
+        **PRETRAIN,
         "input_resolution": None,
         "batch_size": 32,
         "evaluation_images": 32,
-        **changes,
+        "run_dir": run_dir,
     }
-    settings = pretraining.resolve({**values, "run_dir": str(run_dir)})
-    return pretraining.run(settings)
+    return recipe.run("pretrain", **{**values, **changes})
 
 
 @pytest.fixture
@@ -193,18 +168,12 @@ def test_pretrains_on_codes_and_on_their_cache(
     assert metrics["test_unigram_nats_per_token"] == pytest.approx(entropy)
     assert 0 < entropy < np.log(32) < metrics["test_nats_per_token"] * 1.2
 
-    settings = {
-        "dataset": "digits",
-        "data_dir": None,
-        "skip_bad_images": False,
-        "input_resolution": None,
-        "palette": None,
-        "tokenizer": tokenizer,
-        "crops": 1,
-        "seed": 0,
-        "output": str(tmp_path / "cache"),
-    }
-    dataset_tokenization.run(settings)
+    recipe.run(
+        "tokenize_dataset",
+        dataset="digits",
+        tokenizer=tokenizer,
+        output=tmp_path / "cache",
+    )
     cache = f"tokens:{tmp_path / 'cache'}"
     cached = pretrain(tmp_path / "cached", dataset=cache)
     for key in ("test_nats_per_token", "test_unigram_nats_per_token"):
@@ -213,22 +182,14 @@ def test_pretrains_on_codes_and_on_their_cache(
         assert (tmp_path / name / "samples.png").is_file()
         assert (tmp_path / name / "completions.png").is_file()
 
-    found = evaluation.run(
-        {
-            "model": str(tmp_path / "images" / "preset"),
-            "dataset": "digits",
-            "split": "test",
-            "data_dir": None,
-            "skip_bad_images": False,
-            "palette": None,
-            "batch_size": 8,
-            "images": 32,
-            "num_masks": 1,
-            "mask_rate": 0.15,
-            "seed": 0,
-            "output": None,
-        }
-    )["all_images"]
+    recipe.run(
+        "evaluate",
+        model=tmp_path / "images" / "preset",
+        dataset="digits",
+        images=32,
+        output=tmp_path / "evaluation.json",
+    )
+    found = json.loads((tmp_path / "evaluation.json").read_text())["all_images"]
     assert found["nats_per_token"] == pytest.approx(
         metrics["test_nats_per_token"], rel=1e-4
     )
@@ -260,14 +221,19 @@ def test_pretraining_refuses_tokenizers_that_do_not_fit(
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"dataset": "tokens:cache"}, "A VQ-VAE is trained on images"),
+        ({"dataset": "npy:tokens"}, "holds tokens already, and images"),
         ({"input_resolution": 10}, "is not 2, 4, 8"),
         ({"steps": 5}, "period=2 does not divide steps=5"),
-        ({"quantizers": ["fsq"]}, "fsq has 4096 codes"),
+        ({"quantizers": ["fsq"]}, "The quantizer has 4096 codes"),
         ({"dataset": "cifar11"}, "Unknown dataset 'cifar11'"),
     ],
 )
-def test_refuses_settings_that_do_not_fit(changes, message, tmp_path):
+def test_refuses_settings_that_do_not_fit(
+    changes, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for split in ("trX", "vaX", "teX"):
+        np.save(tmp_path / f"tokens_{split}.npy", np.zeros((3, 16), int))
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", **changes)
 
@@ -293,18 +259,22 @@ def test_a_finished_run_is_measured_again(strategy, tmp_path):
 
 def test_a_changed_dataset_is_refused(tmp_path, monkeypatch):
     run(tmp_path / "run")
-    opened = vq_vae_training.pretraining_data.open_split
+    opened = igpt_keras.data.open_splits
 
-    def changed(*arguments):
-        return dataclasses.replace(opened(*arguments), fingerprint="other")
+    def changed(*arguments, **others):
+        splits = opened(*arguments, **others)
+        train = dataclasses.replace(splits["train"], fingerprint="other")
+        return {**splits, "train": train}
 
-    monkeypatch.setattr(vq_vae_training.pretraining_data, "open_split", changed)
+    # `program.call` reads the names of its parameters.
+    changed.__signature__ = inspect.signature(opened)
+    monkeypatch.setattr(igpt_keras.data, "open_splits", changed)
     with pytest.raises(ValueError, match="a run on other training images"):
         run(tmp_path / "run")
 
 
 def test_sigterm_stops_and_says_what_continues(tmp_path):
-    command = [sys.executable, ROOT / "recipes" / "train_vq_vae.py"]
+    command = recipe.program_of("train_vq_vae")
     command += ["--dataset=digits", "--input_resolution=8"]
     command += ["--model_resolution=4", "--vocabulary_size=32", "--steps=4000"]
     command += ["--period=20", "--batch_size=8", "--evaluation_images=8"]

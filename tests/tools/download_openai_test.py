@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from absl import app
 from absl import flags
-from absl.testing import flagsaver
 from conftest import ROOT
 
 NAME = "datasets/cifar10_trX.npy"
@@ -152,9 +151,14 @@ def download(server, tmp_path):
 
 
 def main(*arguments):
-    with flagsaver.flagsaver():
+    before = set(flags.FLAGS)
+    download_openai.define_flags()
+    try:
         flags.FLAGS(["download_openai.py", *arguments])
         download_openai.main([])
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
 
 
 def start(*arguments, before=""):
@@ -163,6 +167,7 @@ def start(*arguments, before=""):
         f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); "
         "import download_openai; "
         f"download_openai.CHUNK = 1000; {before or 'pass'}; "
+        "download_openai.define_flags(); "
         "download_openai.app.run(download_openai.main)"
     )
     return subprocess.Popen(

@@ -1,0 +1,1 @@
+"""Where images and tokens come from: random access to the examples of each."""

@@ -1,0 +1,156 @@
+import dataclasses
+import os
+import typing
+
+import keras
+import numpy as np
+
+from igpt_keras.data.mask_tokens import mask_tokens
+from igpt_keras.data.split import Split
+
+
+class TokenSets:
+    """Splits of a dataset as token ids, as a model trains on them.
+
+    Args:
+        tokenizer: tokenizer of the images; for a split of tokens, which are
+            not tokenized again, the one that made them.
+        batch_size: int. Images in a batch, over all replicas.
+        objective: `"autoregressive"` or `"bert"`. Defaults to the first.
+        mask_rate: float. Share of tokens that BERT hides. Defaults to 0.15.
+        seed: int. Order, augmentation and masks. Defaults to 0.
+
+    Example:
+
+        sets = igpt_keras.data.TokenSets(tokenizer, batch_size=64)
+        validation = sets.evaluation(open_split("digits", "validation"))
+        model.fit(
+            sets.training(open_split("digits", "train")),
+            steps_per_epoch=100, validation_data=validation.inputs,
+        )
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        batch_size,
+        objective="autoregressive",
+        mask_rate=0.15,
+        seed=0,
+    ):
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.objective = objective
+        self.mask_rate = mask_rate
+        self.seed = seed
+
+    def training(self, split, start_step=0):
+        """Endless shuffled batches for `IGPT.fit`, from a step on.
+
+        Args:
+            split: `Split`.
+            start_step: int. Steps that are done. Defaults to 0.
+
+        Returns:
+            `tf.data.Dataset` of `(inputs, token_ids)`.
+        """
+        dataset = split.batches(
+            self.batch_size,
+            training=True,
+            seed=self.seed,
+            start_step=start_step,
+        )
+        return self._inputs(tokenize(dataset, self.tokenizer), start_step)
+
+    def evaluation(self, split, limit=None):
+        """An `EvaluationSet` of a split's images, or of the first `limit`."""
+        if limit is not None:
+            split = split.first(limit)
+        dataset = split.batches(self.batch_size)
+        tokens = tokenize(dataset, self.tokenizer).cache()
+        return EvaluationSet(
+            split, self.tokenizer, dataset, tokens, self._inputs(tokens)
+        )
+
+    def _inputs(self, tokens, start_step=0):
+        if self.objective == "bert":
+            return mask_tokens(tokens, self.mask_rate, self.seed, start_step)
+        return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """Images of a split, once in order: for pictures, for probes, for the loss.
+
+    Token ids stay in memory once they were made; images are read each time.
+
+    Attributes:
+        split: `Split` of these images.
+        tokenizer: their tokenizer.
+        dataset: `tf.data.Dataset` of `(images, labels)`, or of tokens.
+        tokens: `tf.data.Dataset` of `(token_ids, labels)`, for probes.
+        inputs: `tf.data.Dataset` of `(inputs, token_ids)`, for
+            `IGPT.evaluate`.
+    """
+
+    split: Split
+    tokenizer: typing.Callable
+    dataset: typing.Any
+    tokens: typing.Any
+    inputs: typing.Any
+
+    @property
+    def labels(self):
+        """int32 array `(M,)`."""
+        return self.split.labels
+
+    def image_batches(self):
+        """Generates uint8 `(B, R, R, 3)`; of tokens, what they show."""
+        for batch, _ in self.dataset.as_numpy_iterator():
+            if self.split.is_tokens:
+                batch = self.tokenizer.detokenize(batch)
+            yield keras.ops.convert_to_numpy(batch)
+
+    def first_images(self, count):
+        """The first `count` images, uint8 `(count, R, R, 3)`."""
+        found, images = 0, []
+        for batch in self.image_batches():
+            images.append(batch[: count - found])
+            found += len(images[-1])
+            if found == count:
+                break
+        return np.concatenate(images)
+
+
+def tokenize(dataset, tokenizer):
+    """Token ids in place of images, on any backend.
+
+    Args:
+        dataset: `tf.data.Dataset` of `(images, labels)`, uint8
+            `(B, R, R, 3)`. One of token ids is returned as it is.
+        tokenizer: maps images to int32 `(B, N)`. One with `is_parallel` is
+            called for one batch at a time.
+
+    Returns:
+        `tf.data.Dataset` of `(token_ids, labels)`.
+    """
+    import tensorflow as tf
+
+    if dataset.element_spec[0].dtype != tf.uint8:
+        return dataset
+
+    def tokenize_batch(images, labels):
+        if keras.backend.backend() == "tensorflow":
+            return tokenizer(images), labels
+        # Other backends cannot be traced into tf.data.
+        token_ids = tf.numpy_function(
+            lambda x: keras.ops.convert_to_numpy(tokenizer(x)),
+            [images],
+            tf.int32,
+        )
+        shape = tokenizer.compute_output_shape(images.shape)
+        return tf.ensure_shape(token_ids, shape), labels
+
+    is_parallel = getattr(tokenizer, "is_parallel", False)
+    calls = 1 if is_parallel else os.cpu_count()
+    return dataset.map(tokenize_batch, calls).prefetch(2)

@@ -1,0 +1,13 @@
+"""What a model is worth: arrays in, numbers out."""
+
+from igpt_keras.evaluation.probe_report import probe_obstacle
+from igpt_keras.evaluation.probe_report import probe_report
+from igpt_keras.evaluation.probe_report import raw_pixels
+from igpt_keras.evaluation.reconstruction import palette_error
+from igpt_keras.evaluation.reconstruction import reconstruction_quality
+from igpt_keras.evaluation.token_loss import RELEASED_BATCH
+from igpt_keras.evaluation.token_loss import average_losses
+from igpt_keras.evaluation.token_loss import check_masks
+from igpt_keras.evaluation.token_loss import dataset_loss
+from igpt_keras.evaluation.token_loss import token_losses
+from igpt_keras.evaluation.token_loss import unigram_entropy

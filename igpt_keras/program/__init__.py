@@ -1,0 +1,7 @@
+"""How a script meets its user: flags, errors and signals."""
+
+from igpt_keras.program import interrupts
+from igpt_keras.program import shared_flags
+from igpt_keras.program.start import call
+from igpt_keras.program.start import parse
+from igpt_keras.program.start import start

@@ -1,0 +1,69 @@
+"""Stops a program on Ctrl-C or SIGTERM, which a preempted machine sends.
+
+Python raises `KeyboardInterrupt` wherever it happens to be. Inside TensorFlow
+and NumPy it is lost now and then, or comes out as another exception: training
+waits for the end of its step instead, and whatever is raised after a signal
+counts as stopped.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+
+_received = 0
+_deferred = False
+
+
+@contextlib.contextmanager
+def handled(message="Stopped."):
+    """Ends the program with status 130 and `message` once it was stopped."""
+    global _received
+    _received = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Shells have jobs in the background ignore Ctrl-C.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _receive)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not _received:
+            raise
+        if not isinstance(error, KeyboardInterrupt):
+            sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"\n{message}\n")
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def deferred():
+    """Inside, a first signal waits for the next `check`."""
+    global _deferred
+    _deferred = True
+    try:
+        yield
+    finally:
+        _deferred = False
+    check()
+
+
+def check():
+    """Raises `KeyboardInterrupt` if there was a signal."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def checked(iterable):
+    """The items of an iterable, with a `check` after each."""
+    for item in iterable:
+        yield item
+        check()
+
+
+def _receive(number, frame):
+    global _received
+    _received += 1
+    if not _deferred or _received > 1:
+        raise KeyboardInterrupt
+    # `print` cannot be entered again from a signal handler.
+    os.write(2, b"\nStopping after this step; once more stops at once.\n")

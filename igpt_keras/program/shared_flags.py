@@ -1,0 +1,266 @@
+"""Groups of flags that scripts have in common."""
+
+import math
+
+from absl import flags
+
+# They are the script's own in its --help.
+flags.disclaim_key_flags()
+
+EVERY_DATASET = (
+    "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
+    "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
+    "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
+    "for what tokenize_dataset.py made."
+)
+_PERIOD = (
+    "Steps between validations, probes, pictures and checkpoints. Defaults to "
+    "an eighth of the steps."
+)
+_PAPER = "Defaults to the preset's (Table 5)."
+
+
+def define_data(dataset="A dataset of images, as for pretrain.py."):
+    """`--dataset`, `--data_dir`, `--skip_bad_images`.
+
+    Args:
+        dataset: str. The help of `--dataset`.
+    """
+    flags.DEFINE_string("dataset", None, dataset)
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Directory of prepared TFDS datasets. Defaults to TFDS's.",
+    )
+    flags.DEFINE_bool(
+        "skip_bad_images",
+        False,
+        "Leave out, count and list pictures of a folder that cannot be used.",
+    )
+    flags.mark_flag_as_required("dataset")
+
+
+def define_weights():
+    """`--model`."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "A directory of save_to_preset or of Hugging Face, or an OpenAI "
+        "checkpoint: its prefix, .index file or directory.",
+    )
+    flags.mark_flag_as_required("model")
+
+
+def define_input_resolution(
+    default=None,
+    explanation="Side of the images. Defaults to 8 for digits and to 32 "
+    "otherwise.",
+    least=1,
+):
+    """`--input_resolution`.
+
+    Args:
+        default: int.
+        explanation: str. Its help.
+        least: int. The least that is allowed.
+    """
+    flags.DEFINE_integer(
+        "input_resolution", default, explanation, lower_bound=least
+    )
+
+
+def define_palette(explanation):
+    """`--palette`."""
+    flags.DEFINE_string("palette", None, explanation)
+
+
+def define_vocabulary_size(least):
+    """`--vocabulary_size`, of at least `least`."""
+    flags.DEFINE_integer(
+        "vocabulary_size", 512, "Colours of the palette.", lower_bound=least
+    )
+
+
+def define_tokenizer():
+    """`--vocabulary_size`, `--palette` and `--tokenizer` of training."""
+    define_vocabulary_size(2)
+    define_palette(
+        "A palette as .npy, such as OpenAI's kmeans_centers.npy. Defaults to "
+        "k-means over the training images."
+    )
+    define_vq_vae()
+
+
+def define_vq_vae():
+    """`--tokenizer`."""
+    flags.DEFINE_string(
+        "tokenizer",
+        None,
+        "vq_vae:DIRECTORY, a preset of train_vq_vae.py: codes in place of a "
+        "palette's colours, and its --input_resolution.",
+    )
+
+
+def define_masks(mask_rate):
+    """`--mask_rate` of BERT, which defaults to `mask_rate`."""
+    flags.DEFINE_float(
+        "mask_rate",
+        mask_rate,
+        "BERT: share of tokens that are hidden.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+
+
+def define_model(sizes, mask_rate):
+    """`--preset`, `--objective`, `--mask_rate`, `--dtype`.
+
+    Args:
+        sizes: names of presets.
+        mask_rate: float. Default of `--mask_rate`.
+    """
+    flags.DEFINE_enum("preset", None, list(sizes), "Size of the network.")
+    flags.mark_flag_as_required("preset")
+    flags.DEFINE_enum(
+        "objective",
+        "autoregressive",
+        ["autoregressive", "bert"],
+        "Next-token prediction, or predicting hidden tokens.",
+    )
+    define_masks(mask_rate)
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy."
+    )
+
+
+def define_learning_rate(default, explanation):
+    """`--learning_rate`."""
+    flags.DEFINE_float("learning_rate", default, explanation, lower_bound=0)
+    flags.register_validator(
+        "learning_rate",
+        lambda rate: rate is None or math.isfinite(rate),
+        message="must be finite",
+    )
+
+
+def define_schedule(beta_1, beta_2):
+    """`--steps`, `--batch_size`, `--learning_rate`, `--warmup_steps`, betas.
+
+    Args:
+        beta_1: float. Default of `--beta_1`.
+        beta_2: float. Default of `--beta_2`.
+    """
+    flags.DEFINE_integer(
+        "steps", None, f"Training steps. {_PAPER}", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, f"Images in a batch. {_PAPER}", lower_bound=1
+    )
+    define_learning_rate(None, f"Peak learning rate. {_PAPER}")
+    flags.DEFINE_integer(
+        "warmup_steps",
+        None,
+        "Steps of linear warm-up. Defaults to one epoch (section 3.4), but at "
+        "most a tenth of the steps.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float("beta_1", beta_1, "Adam's first decay.")
+    flags.DEFINE_float("beta_2", beta_2, "Adam's second decay.")
+
+
+def define_selection():
+    """`--patience`, `--milestones`, `--fold_validation`: weights to keep."""
+    flags.DEFINE_integer(
+        "patience",
+        None,
+        "Stop after so many periods without a lower validation loss. Defaults "
+        "to never. The weights with the lowest validation loss are kept either "
+        "way.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "milestones",
+        None,
+        "Steps whose checkpoints are kept, to draw loss against accuracy: the "
+        "first checkpoint at or after each. Defaults to powers of two of a "
+        "thousand steps (Figure 3); --milestones= keeps none.",
+    )
+    flags.register_validator(
+        "milestones",
+        lambda steps: all(step.isdecimal() for step in steps or ()),
+        message="expected steps, such as --milestones=1000,4000",
+    )
+    flags.DEFINE_bool(
+        "fold_validation",
+        False,
+        "Train on the validation images too, for the final run after all "
+        "choices are made. The last weights are kept, since validation no "
+        "longer chooses.",
+    )
+    flags.register_multi_flags_validator(
+        ["fold_validation", "patience"],
+        lambda values: (
+            not values["fold_validation"] or values["patience"] is None
+        ),
+        message="--fold_validation trains on the validation images, so that "
+        "their loss cannot say when to stop. Leave out --patience.",
+    )
+
+
+def define_probes():
+    """`--probe_images`."""
+    flags.DEFINE_integer(
+        "probe_images",
+        10_000,
+        "Labelled training images that probes are fitted on, at most.",
+        lower_bound=1,
+    )
+
+
+def define_evaluation():
+    """`--evaluation_images`."""
+    flags.DEFINE_integer(
+        "evaluation_images",
+        None,
+        "Validation and test images, each at most. Defaults to all.",
+        lower_bound=1,
+    )
+
+
+def define_seed(of):
+    """`--seed`.
+
+    Args:
+        of: str. What is drawn with it.
+    """
+    flags.DEFINE_integer(
+        "seed", 0, f"Of {of}.", lower_bound=0, upper_bound=2**31 - 1
+    )
+
+
+def define_run(seed_of, period=_PERIOD, run_dir=None):
+    """`--period`, `--seed`, `--strategy`, `--run_dir`.
+
+    Args:
+        seed_of: str. What is drawn with the seed.
+        period: str. The help of `--period`.
+        run_dir: str. Default of `--run_dir`.
+    """
+    flags.DEFINE_integer("period", None, period, lower_bound=1)
+    define_seed(seed_of)
+    flags.DEFINE_enum(
+        "strategy",
+        "none",
+        ["none", "mirrored"],
+        "mirrored: one replica on each GPU of this machine (tf.distribute).",
+    )
+    flags.DEFINE_string(
+        "run_dir", run_dir, "Where everything goes, and resumes from."
+    )
+
+
+def define_dry_run():
+    """`--dry_run`."""
+    flags.DEFINE_bool(
+        "dry_run", False, "Print settings, size and cost, and train nothing."
+    )

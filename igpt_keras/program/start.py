@@ -1,0 +1,108 @@
+import contextlib
+import inspect
+import pathlib
+import re
+import sys
+import types
+
+from absl import app
+from absl import flags
+
+from igpt_keras.program import interrupts
+
+
+def start(main, define_flags, stopped="Stopped."):
+    """Parses the command line, runs a script and ends the process.
+
+    What the user can mend ends with one line and status 1, a signal (Ctrl-C,
+    SIGTERM) with status 130, see `interrupts`; words that are no flags, wrong
+    flags and `--help` as `absl.app` does.
+
+    Args:
+        main: function of the values of the script's flags, as attributes.
+        define_flags: function that defines them with `absl.flags`.
+        stopped: str. What to say after a signal.
+    """
+    names = _define(define_flags)
+
+    def run(argv):
+        values = _values(argv, names)
+        program = pathlib.Path(argv[0]).name
+        with reported(program), interrupts.handled(stopped):
+            main(values)
+
+    app.run(run)
+
+
+def parse(define_flags, argv):
+    """The values of a script's flags, which are not defined afterwards.
+
+    For calling a script's `main` from Python.
+
+    Args:
+        define_flags: as in `start`.
+        argv: list of str, the program's name first.
+
+    Returns:
+        `types.SimpleNamespace` of the values, in the order of definition.
+
+    Raises:
+        absl.flags.Error: for flags that are wrong.
+        absl.app.UsageError: for words that are no flags.
+    """
+    names = _define(define_flags)
+    try:
+        return _values(flags.FLAGS(argv), names)
+    finally:
+        for name in names:
+            delattr(flags.FLAGS, name)
+
+
+def call(function, args, **others):
+    """Calls a function with the flags that its parameters are named after.
+
+    Args:
+        function: function or class of plain arguments.
+        args: values of flags, as `main` gets them.
+        **others: its other arguments, and those that are not the flag's value.
+
+    Returns:
+        What it returns.
+
+    Example:
+    >>> args = types.SimpleNamespace(steps=100, seed=1)
+    >>> call(lambda steps, period=10: steps / period, args, period=20)
+    5.0
+    """
+    named = vars(args).keys() & inspect.signature(function).parameters.keys()
+    return function(**{name: getattr(args, name) for name in named} | others)
+
+
+@contextlib.contextmanager
+def reported(program):
+    """Ends the program with the message of an error that the user can mend."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError, FloatingPointError) as error:
+        sys.exit(f"{program}: {error}")
+    except Exception as error:
+        # tf.data wraps what a function of ours raises, with its traceback.
+        wrapped = re.search(r"^ValueError: (.*)$", str(error), re.MULTILINE)
+        if wrapped is None or "tensorflow" not in type(error).__module__:
+            raise
+        sys.exit(f"{program}: {wrapped[1]}")
+
+
+def _define(define_flags):
+    """Names of the flags that a function defines."""
+    before = set(flags.FLAGS)
+    define_flags()
+    return [name for name in flags.FLAGS if name not in before]
+
+
+def _values(argv, names):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    return types.SimpleNamespace(
+        **{name: flags.FLAGS[name].value for name in names}
+    )

@@ -1,0 +1,53 @@
+from igpt_keras import presets
+
+
+def describe_run(config):
+    """What a pretraining run depends on, its size and its cost, as text.
+
+    Args:
+        config: dict of everything it depends on, as in its `config.json`; all
+            of it is shown. Read are `preset`, `objective`, `input_resolution`,
+            `model_resolution`, `vocabulary_size`, `steps`, `batch_size` and
+            `learning_rate`.
+    """
+    architecture = presets.architecture(
+        config["preset"],
+        config["vocabulary_size"],
+        config["model_resolution"],
+        config["objective"],
+    )
+    matrices = {
+        key: architecture[key]
+        for key in (
+            "vocabulary_size",
+            "sequence_length",
+            "num_layers",
+            "hidden_dim",
+        )
+    }
+    batch_size, steps = config["batch_size"], config["steps"]
+    flops = presets.count_training_flops(**matrices, batch_size=batch_size)
+    memory = presets.estimate_training_memory(
+        **matrices,
+        num_heads=architecture["num_heads"],
+        batch_size=batch_size,
+    )
+    tokens = batch_size * architecture["sequence_length"]
+    rate, source = presets.choose_learning_rate(
+        config["preset"], config["objective"], config["input_resolution"]
+    )
+    rows = {
+        **config,
+        **architecture,
+        "": "",
+        "parameters": f"{presets.count_parameters(**architecture):,}",
+        "tokens per step": f"{tokens:,}",
+        "tokens in all": f"{tokens * steps:,}",
+        "FLOPs per step": f"{flops:.3g}",
+        "FLOPs in all": f"{flops * steps:.3g}",
+        "memory, estimated": f"{memory / 2**30:.2f} GiB for the whole batch",
+    }
+    if config["learning_rate"] == rate:
+        rows["learning rate from"] = source
+    lines = [f"{key:24}{value}".rstrip() for key, value in rows.items()]
+    return "\n".join(lines)

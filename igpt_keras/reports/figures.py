@@ -1,0 +1,153 @@
+import pathlib
+
+import keras
+import matplotlib
+import numpy as np
+
+# Not pyplot, which would choose a backend and keep every figure.
+from matplotlib.figure import Figure
+
+from igpt_keras.reports.pictures import completion_rows
+from igpt_keras.reports.pictures import enlarge
+from igpt_keras.reports.pictures import palette_squares
+from igpt_keras.reports.pictures import sample_pictures
+from igpt_keras.reports.pictures import tile
+
+SWATCH_COLUMNS = 32
+
+
+def draw_grids(path, grids, width=6, dpi=150):
+    """Writes pictures under one another, with titles.
+
+    Args:
+        path: path of the PNG.
+        grids: dict of uint8 `(H, W, 3)` by title.
+        width: float. Inches. Defaults to 6.
+        dpi: float. Pixels an inch; more where a grid has more. Defaults to
+            150.
+    """
+    heights = [width * grid.shape[0] / grid.shape[1] for grid in grids.values()]
+    figure = Figure(figsize=(width, sum(heights) + 0.35 * len(grids)))
+    all_axes = figure.subplots(
+        len(grids), squeeze=False, height_ratios=heights
+    )[:, 0]
+    for axes, (title, grid) in zip(all_axes, grids.items()):
+        axes.imshow(grid, interpolation="nearest")
+        axes.set_title(title, fontsize="small" if width < 10 else "medium")
+        axes.axis("off")
+    # Every pixel of a picture gets at least one of the file.
+    most = max(grid.shape[1] for grid in grids.values())
+    figure.savefig(path, dpi=max(dpi, 1.3 * most / width), bbox_inches="tight")
+
+
+def draw_samples(directory, model, tokenizer, images, seed=0):
+    """Writes `samples.png`, 40 of them, and `completions.png`.
+
+    Args:
+        directory: path.
+        model: an autoregressive `IGPT`.
+        tokenizer: its tokenizer.
+        images: uint8 `(B, R, R, 3)`, which are completed.
+        seed: int. Defaults to 0.
+    """
+    directory = pathlib.Path(directory)
+    samples, completions = sample_pictures(model, tokenizer, images, 40, seed)
+    rows = completion_rows(images, completions)
+    columns = len(rows) // len(images)
+    draw_grids(directory / "samples.png", {"samples": tile(samples, 10)})
+    title = "input half | completions by the model | original"
+    draw_grids(directory / "completions.png", {title: tile(rows, columns)})
+
+
+def draw_palettes(directory, palettes, errors, images):
+    """Writes `palette.png`, the colours, and `samples.png`, what they keep.
+
+    Args:
+        directory: path.
+        palettes: dict of `PaletteTokenizer` by name.
+        errors: dict of float by name, see `evaluation.palette_error`.
+        images: uint8 `(B, R, R, 3)`, shown as they are and through each.
+    """
+    directory = pathlib.Path(directory)
+    colours, samples = {}, {"original": images}
+    for name, tokenizer in palettes.items():
+        size = tokenizer.vocabulary_size
+        squares = tile(palette_squares(tokenizer.colours), SWATCH_COLUMNS)
+        colours[f"{name}: {size} colours, by luminance"] = squares
+        title = f"{name}: {size} colours, mean squared error {errors[name]:.2f}"
+        samples[title] = keras.ops.convert_to_numpy(
+            tokenizer.detokenize(tokenizer(images))
+        )
+    draw_grids(directory / "palette.png", colours)
+    rows = {
+        title: enlarge(tile(row, len(images))) for title, row in samples.items()
+    }
+    draw_grids(directory / "samples.png", rows)
+
+
+def draw_reconstructions(directory, images, pictures, results):
+    """Writes `reconstructions.png`, a row for the images and for each VQ-VAE.
+
+    Args:
+        directory: path.
+        images: uint8 `(B, R, R, 3)`.
+        pictures: dict of uint8 `(B, R, R, 3)` by quantizer.
+        results: list of dicts of `evaluation.reconstruction_quality`, each
+            with its `quantizer`.
+    """
+    grids = {"original": tile(images, len(images))}
+    for result in results:
+        title = (
+            f"{result['quantizer']}: PSNR {result['psnr']:.2f} dB, SSIM "
+            f"{result['ssim']:.3f}, {result['bits_per_pixel']:.2f} bits per "
+            f"pixel, {result['active_codes']} codes in use"
+        )
+        grids[title] = tile(pictures[result["quantizer"]], len(images))
+    path = pathlib.Path(directory) / "reconstructions.png"
+    draw_grids(path, grids, width=12, dpi=100)
+
+
+def draw_probe_curve(path, probes, metrics):
+    """Writes accuracy against depth, a line per probe, baselines dashed.
+
+    Args:
+        path: path of the PNG.
+        probes: list of records of `LinearProbe.history`.
+        metrics: dict of `probe_report`.
+    """
+    figure = Figure(figsize=(7, 5))
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0, len(probes)))
+    for record, colour in zip(probes, colours):
+        axes.plot(
+            record["layers"],
+            record["accuracy"],
+            color=colour,
+            label=f"step {record['step']}",
+        )
+    layers = [row["layer"] for row in metrics["probe"]]
+    axes.plot(
+        layers,
+        [row["test_accuracy"] for row in metrics["probe"]],
+        "o-",
+        color="black",
+        label="best weights, test",
+    )
+    axes.axhline(
+        metrics["raw_pixels_test_accuracy"],
+        color="tab:red",
+        linestyle="--",
+        label="raw pixels, test",
+    )
+    axes.axhline(
+        metrics["untrained_test_accuracy"],
+        color="tab:gray",
+        linestyle="--",
+        label="untrained, best layer, test",
+    )
+    axes.set_xlabel("layer")
+    axes.set_ylabel("linear probe accuracy (lines: validation)")
+    axes.set_xticks(layers)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=120, bbox_inches="tight")

@@ -1,0 +1,89 @@
+import keras
+import numpy as np
+
+from igpt_keras.models.sampling import sample
+
+
+def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
+    """Unconditional samples, and `each` completions of every image.
+
+    Args:
+        model: an autoregressive `IGPT`.
+        tokenizer: its tokenizer.
+        images: uint8 `(B, R, R, 3)`, whose first half of tokens is given.
+        num_samples: int.
+        seed: int. Defaults to 0.
+        each: int. Defaults to 4.
+
+    Returns:
+        uint8 `(num_samples, R, R, 3)` and `(B, each, R, R, 3)`.
+    """
+    samples = sample(model, num_samples, seed=seed)
+    token_ids = keras.ops.convert_to_numpy(tokenizer(images))
+    half = token_ids.shape[1] // 2
+    completed = sample(
+        model,
+        len(images) * each,
+        prompt=np.repeat(token_ids[:, :half], each, axis=0),
+        seed=seed,
+    )
+    pictures = [
+        keras.ops.convert_to_numpy(tokenizer.detokenize(x))
+        for x in (samples, completed)
+    ]
+    shape = (len(images), each, *images.shape[1:])
+    return pictures[0], pictures[1].reshape(shape)
+
+
+def completion_rows(images, completions):
+    """A row an image: its upper half, the completions, the original.
+
+    Args:
+        images: uint8 `(B, R, R, 3)`.
+        completions: uint8 `(B, each, R, R, 3)`.
+
+    Returns:
+        uint8 `(B * (each + 2), R, R, 3)`.
+    """
+    half = images.copy()
+    half[:, half.shape[1] // 2 :] = 128
+    rows = np.concatenate([half[:, None], completions, images[:, None]], axis=1)
+    return rows.reshape(-1, *images.shape[1:])
+
+
+def palette_squares(colours, side=15):
+    """A square for each colour, from dark to bright.
+
+    Args:
+        colours: uint8 `(V, 3)`.
+        side: int. Pixels of a square. Defaults to 15.
+
+    Returns:
+        uint8 `(V, side, side, 3)`.
+    """
+    luminance = colours @ [0.299, 0.587, 0.114]
+    colours = colours[np.argsort(luminance, kind="stable")]
+    shape = (len(colours), side, side, 3)
+    return np.broadcast_to(colours[:, None, None], shape)
+
+
+def tile(images, columns):
+    """A grid with a pixel of white between images, uint8 `(H, W, 3)`."""
+    columns = min(columns, len(images))
+    blank = -len(images) % columns
+    images = np.pad(
+        images, [(0, blank), (0, 0), (0, 0), (0, 0)], constant_values=255
+    )
+    images = np.pad(
+        images, [(0, 0), (1, 0), (1, 0), (0, 0)], constant_values=255
+    )
+    count, height, width, _ = images.shape
+    grid = images.reshape(count // columns, columns, height, width, 3)
+    grid = grid.swapaxes(1, 2).reshape(-1, columns * width, 3)
+    return np.pad(grid, [(0, 1), (0, 1), (0, 0)], constant_values=255)
+
+
+def enlarge(image, least=512):
+    """Repeats pixels until the width is `least`, so viewers do not blur it."""
+    factor = -(-least // image.shape[1])
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,188 @@
+"""The closing lines of each program."""
+
+from igpt_keras.reports.tables import files_left
+from igpt_keras.reports.tables import table
+
+
+def pretraining_summary(metrics, directory):
+    """The closing lines of a pretraining run.
+
+    Args:
+        metrics: dict, as in its `metrics.json`.
+        directory: path of the run.
+    """
+    left = files_left(
+        directory,
+        {
+            "probe_curve.png": "accuracy against depth as training went",
+            "samples.png": "pictures drawn by the model",
+            "completions.png": "half a picture, completed",
+            "metrics.json": "these numbers",
+            "preset": "the model: igpt_keras.IGPT.from_preset",
+            "logs": f"curves: tensorboard --logdir={directory}/logs",
+        },
+    )
+    return "\n".join([*_losses(metrics), *_probes(metrics), "", left])
+
+
+def _losses(metrics):
+    return [
+        "",
+        f"validation {metrics['validation_nats_per_token']:.4f}, test "
+        f"{metrics['test_nats_per_token']:.4f} nats per token; trained "
+        f"{metrics['train_seconds']:.0f} s",
+        f"entropy of the test tokens' frequencies: "
+        f"{metrics['test_unigram_nats_per_token']:.4f} nats per token",
+    ]
+
+
+def _probes(metrics):
+    if not metrics["probe"]:
+        return []
+    rows = [["layer", "validation", "test"]]
+    rows += [
+        [
+            str(row["layer"]),
+            f"{row['validation_accuracy']:.1%}",
+            f"{row['test_accuracy']:.1%}",
+        ]
+        for row in metrics["probe"]
+    ]
+    rows += [
+        ["raw pixels", "", f"{metrics['raw_pixels_test_accuracy']:.1%}"],
+        [
+            "untrained network, best layer",
+            "",
+            f"{metrics['untrained_test_accuracy']:.1%}",
+        ],
+    ]
+    probes = table(rows).split("\n")
+    probes[1 + metrics["best_layer"]] += "   <- best on validation"
+    lines = ["", *probes]
+    low = metrics["low_data"]
+    if not low:
+        lines += ["A class has too few probe images for low-data probes."]
+    else:
+        lines += [
+            "",
+            f"with {low['labels_per_class']} labels a class: best layer "
+            f"{low['best_layer_mean']:.1%} +- "
+            f"{low['best_layer_standard_deviation']:.1%}, raw pixels "
+            f"{low['raw_pixels_mean']:.1%} +- "
+            f"{low['raw_pixels_standard_deviation']:.1%}",
+        ]
+    return lines
+
+
+def palette_summary(metrics, directory):
+    """The closing lines of training a palette: errors side by side.
+
+    Args:
+        metrics: dict, as in its `metrics.json`.
+        directory: path of the results.
+    """
+    rows = [
+        [
+            palette["name"],
+            f"{palette['mean_squared_error']:.3f}",
+            f"{palette['vocabulary_size']} colours",
+        ]
+        for palette in metrics["palettes"]
+    ]
+    left = files_left(
+        directory,
+        {
+            "palette.npy": "for --palette of the other recipes",
+            "palette.png": "its colours from dark to bright",
+            "samples.png": "images before and after",
+            "metrics.json": "these numbers",
+        },
+    )
+    return (
+        f"\nmean squared error a channel, in levels of 0 to 255, on "
+        f"{metrics['evaluation_images']:,} crops of {metrics['dataset']} "
+        f"{metrics['evaluation_split']} images:\n{table(rows)}\n\n{left}"
+    )
+
+
+def vq_vae_summary(metrics, directory):
+    """The closing lines of training VQ-VAEs: what their codes keep.
+
+    Args:
+        metrics: dict, as in its `metrics.json`.
+        directory: path of the run.
+    """
+    columns = {
+        "PSNR dB": ("psnr", "{:.2f}"),
+        "SSIM": ("ssim", "{:.3f}"),
+        "bits/pixel": ("bits_per_pixel", "{:.2f}"),
+        "by entropy": ("entropy_bits_per_pixel", "{:.2f}"),
+        "active": ("active_codes", "{:d}"),
+        "of all": ("active_code_fraction", "{:.1%}"),
+        "perplexity": ("perplexity", "{:.0f}"),
+        "seconds": ("train_seconds", "{:.0f}"),
+    }
+    rows = [["", *columns]]
+    for result in metrics["quantizers"]:
+        cells = [text.format(result[key]) for key, text in columns.values()]
+        rows.append([result["quantizer"], *cells])
+    preset = f"{metrics['quantizers'][0]['quantizer']}/preset"
+    left = files_left(
+        directory,
+        {
+            "reconstructions.png": "test images before and after",
+            "metrics.json": "these numbers",
+            preset: f"for --tokenizer=vq_vae:{directory}/{preset}",
+            "logs": f"curves: tensorboard --logdir={directory}/logs",
+        },
+    )
+    return (
+        f"\nOn {metrics['test_images']:,} test images of {metrics['dataset']}, "
+        f"{metrics['input_resolution']} pixels, {metrics['vocabulary_size']} "
+        f"codes:\n{table(rows)}\n\n{left}"
+    )
+
+
+def loss_summary(metrics, released_batch):
+    """The loss of a model as a table, a column an averaging rule.
+
+    Args:
+        metrics: dict of `evaluation.average_losses`, `objective`, for BERT
+            `num_masks`, `mask_rate` and `seed`, and
+            `released_nats_per_token`.
+        released_batch: int. Images in a batch of the released script.
+    """
+    columns = {"all images": metrics["all_images"]}
+    if metrics["whole_batches"] is not None:
+        head = f"whole batches of {released_batch}"
+        columns[head] = metrics["whole_batches"]
+    rows = [["", *columns]]
+    for key, text in (
+        ("images", "{:,}"),
+        ("nats_per_token", "{:.4f}"),
+        ("bits_per_token", "{:.4f}"),
+        ("palette_bits_per_dimension", "{:.4f}"),
+        ("perplexity", "{:.3f}"),
+    ):
+        if key in metrics["all_images"]:
+            cells = [text.format(column[key]) for column in columns.values()]
+            rows.append([key.replace("_", " "), *cells])
+    lines = ["", table(rows)]
+    if metrics["whole_batches"] is None:
+        lines.append(
+            f"Fewer than {released_batch} images: the released script, which "
+            "takes whole batches only, would evaluate none."
+        )
+    if metrics["objective"] == "bert":
+        lines.append(
+            f"over hidden tokens; {metrics['num_masks']} mask(s) an image, "
+            f"rate {metrics['mask_rate']}, seed {metrics['seed']}; an image "
+            "with nothing hidden counts as 0"
+        )
+    released = metrics["released_nats_per_token"]
+    if released is not None:
+        lines.append(
+            f"released code, step 1,000,000, whole batches: {released:.4f} "
+            "nats per token"
+        )
+    return "\n".join(lines)

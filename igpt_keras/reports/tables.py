@@ -1,0 +1,47 @@
+import pathlib
+
+
+def table(rows):
+    """Text in columns: the first flush left, the others flush right.
+
+    Args:
+        rows: list of lists of str, as many in each; heads are the first.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [text.rjust(n) for text, n in zip(others, widths[1:])]
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def files_left(directory, files):
+    """What a run left, a line each of what is there.
+
+    Args:
+        directory: path.
+        files: dict of what it is by name.
+    """
+    width = max(map(len, files))
+    lines = [f"In {directory}:"]
+    for name, what in files.items():
+        if (pathlib.Path(directory) / name).exists():
+            lines.append(f"  {name:{width}} {what}")
+    return "\n".join(lines)
+
+
+def describe_splits(splits):
+    """How many images there are, and which were left out.
+
+    Args:
+        splits: dict of `Split` by name.
+    """
+    sizes = [f"{len(split):,} {name}" for name, split in splits.items()]
+    lines = [", ".join(sizes) + " images"]
+    # They are of the whole dataset, in every split.
+    skipped = next(iter(splits.values())).skipped
+    if skipped:
+        lines.append(f"Left out {len(skipped)} pictures:")
+        lines += [f"  {reason}" for reason in skipped]
+    return "\n".join(lines)

@@ -1,0 +1,13 @@
+"""How a run goes: its directory, tokenizer, optimizer, devices and steps."""
+
+from igpt_keras.training.fit import fit
+from igpt_keras.training.optimizer import paper_adam
+from igpt_keras.training.run_directory import RunDirectory
+from igpt_keras.training.run_tokenizer import keep_run_tokenizer
+from igpt_keras.training.run_tokenizer import open_run_tokenizer
+from igpt_keras.training.run_tokenizer import open_vq_vae
+from igpt_keras.training.schedule import choose_period
+from igpt_keras.training.schedule import milestone_epochs
+from igpt_keras.training.schedule import pretraining_schedule
+from igpt_keras.training.strategy import shared_evenly
+from igpt_keras.training.strategy import strategy_scope

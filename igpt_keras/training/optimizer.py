@@ -1,0 +1,42 @@
+import keras
+
+from igpt_keras import presets
+
+# TensorFlow 1's default, which the paper trained with; Keras has 1e-7.
+ADAM_EPSILON = 1e-8
+
+
+def paper_adam(
+    learning_rate,
+    steps,
+    warmup_steps=0,
+    beta_1=presets.ADAM_BETA_1,
+    beta_2=presets.ADAM_BETA_2,
+):
+    """The paper's optimizer (section 3.4).
+
+    Adam without weight decay, clipping or moving averages of the weights. The
+    learning rate rises linearly from zero, and falls as a cosine to zero.
+
+    Args:
+        learning_rate: float. The peak.
+        steps: int. Training steps in all.
+        warmup_steps: int. Steps of warm-up among them. Defaults to 0.
+        beta_1: float. Defaults to 0.9.
+        beta_2: float. Defaults to 0.95.
+
+    Returns:
+        `keras.optimizers.Adam`.
+    """
+    if warmup_steps:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            steps - warmup_steps,
+            warmup_target=learning_rate,
+            warmup_steps=warmup_steps,
+        )
+    else:
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.Adam(
+        schedule, beta_1=beta_1, beta_2=beta_2, epsilon=ADAM_EPSILON
+    )

@@ -1,0 +1,107 @@
+from igpt_keras import presets
+
+
+def pretraining_schedule(
+    preset,
+    objective,
+    input_resolution,
+    images,
+    steps=None,
+    batch_size=None,
+    learning_rate=None,
+    warmup_steps=None,
+    period=None,
+):
+    """How long and how fast to pretrain, the paper's way where nothing is said.
+
+    Args:
+        preset: key of `presets.IGPT`.
+        objective: `"autoregressive"` or `"bert"`.
+        input_resolution: int. Side of the images.
+        images: int. Training images.
+        steps: int. Training steps. Defaults to the preset's.
+        batch_size: int. Defaults to the preset's.
+        learning_rate: float. The peak. Defaults to Table 5, see
+            `presets.choose_learning_rate`.
+        warmup_steps: int. Defaults to an epoch (section 3.4), but at most a
+            tenth of the steps.
+        period: int. Steps between checkpoints. Defaults to an eighth of the
+            steps, see `choose_period`.
+
+    Returns:
+        dict of these five.
+
+    Raises:
+        ValueError: for numbers that do not fit together.
+    """
+    steps = steps or presets.PRETRAINING[preset]["steps"]
+    batch_size = batch_size or presets.PRETRAINING[preset]["batch_size"]
+    if learning_rate is None:
+        learning_rate, _ = presets.choose_learning_rate(
+            preset, objective, input_resolution
+        )
+    if warmup_steps is None:
+        warmup_steps = min(max(1, images // batch_size), steps // 10)
+    if warmup_steps >= steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} leaves nothing of steps={steps}. "
+            "Warm up for fewer steps."
+        )
+    return {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup_steps,
+        "period": choose_period(steps, period),
+    }
+
+
+def choose_period(steps, period=None, most=8):
+    """Steps between two checkpoints, validations and probes.
+
+    Args:
+        steps: int. Training steps in all.
+        period: int, which must divide them. Defaults to `None`: chosen here.
+        most: int. Periods to divide the steps into by default, or fewer.
+
+    Raises:
+        ValueError: if `period` does not divide the steps.
+    """
+    if period is None:
+        periods = next(k for k in range(most, 0, -1) if steps % k == 0)
+        return steps // periods
+    if steps % period:
+        periods = max(1, round(steps / period))
+        raise ValueError(
+            f"period={period} does not divide steps={steps}. Train for "
+            f"{periods * period} steps, or choose another period."
+        )
+    return period
+
+
+def milestone_epochs(steps, period, milestones=None):
+    """Epochs whose checkpoints are kept, to compare them afterwards.
+
+    Args:
+        steps: int. Training steps in all.
+        period: int. Steps of an epoch.
+        milestones: steps, ints or what `int` takes; the first checkpoint at or
+            after each is kept. Defaults to powers of two of a thousand steps,
+            as in Figure 3.
+
+    Returns:
+        Sorted tuple of int, from 1.
+
+    Raises:
+        ValueError: for milestones that are not in 1 to `steps`.
+    """
+    if milestones is None:
+        powers = range((steps // 1000).bit_length())
+        milestones = [1000 * 2**power for power in powers]
+    milestones = [int(step) for step in milestones]
+    wrong = [step for step in milestones if not 1 <= step <= steps]
+    if wrong:
+        raise ValueError(
+            f"Milestone {wrong[0]} is no step of 1 to {steps}. Leave it out."
+        )
+    return tuple(sorted({-(-step // period) for step in milestones}))

@@ -1,0 +1,61 @@
+import contextlib
+
+import keras
+
+from igpt_keras.backend import num_replicas
+
+
+def strategy_scope(strategy, batch_size):
+    """Where a model is built: under `tf.distribute`, or not.
+
+    Args:
+        strategy: `"none"`, or `"mirrored"`: one replica on each GPU.
+        batch_size: int. Images in a batch, over all replicas.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        ValueError: if the backend is not TensorFlow's, or a batch does not
+            divide among the replicas.
+    """
+    if strategy == "none":
+        return contextlib.nullcontext()
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "--strategy=mirrored is tf.distribute and needs the TensorFlow "
+            f"backend, this is {keras.backend.backend()}."
+        )
+    import tensorflow as tf
+
+    mirrored = tf.distribute.MirroredStrategy()
+    replicas = mirrored.num_replicas_in_sync
+    if batch_size % replicas:
+        down = batch_size // replicas * replicas
+        raise ValueError(
+            f"batch_size={batch_size} does not divide among {replicas} "
+            f"replicas; use {down or replicas} or {down + replicas}."
+        )
+    return mirrored.scope()
+
+
+def shared_evenly(images, model):
+    """The first images, as many as divide among the replicas of a model.
+
+    TensorFlow has no convolution of no images, a replica's share of a last
+    image.
+
+    Args:
+        images: array `(M, ...)`.
+        model: a Keras model.
+
+    Raises:
+        ValueError: if there are fewer images than replicas.
+    """
+    replicas = num_replicas(model)
+    if len(images) < replicas:
+        raise ValueError(
+            f"Fewer validation images than {replicas} replicas. Use more "
+            "--evaluation_images, or --strategy=none."
+        )
+    return images[: len(images) // replicas * replicas]

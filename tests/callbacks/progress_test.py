@@ -1,0 +1,77 @@
+import json
+import types
+
+import numpy as np
+import tiny
+
+import igpt_keras
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
+    token_ids = tiny.token_ids(batch=8)
+    labels = np.arange(8, dtype="int32") % 2
+    model = tiny.model()
+    model.compile("adam")
+    probe = igpt_keras.LinearProbe(
+        [(np.repeat(token_ids, 5, 0), np.repeat(labels, 5))],
+        [(token_ids, labels)],
+        every=2,
+        verbose=0,
+    )
+    path = tmp_path / "progress.json"
+    progress = igpt_keras.Progress(path, [probe])
+    history = model.fit(
+        token_ids,
+        token_ids,
+        epochs=4,
+        validation_data=(token_ids, token_ids),
+        callbacks=[probe, progress],
+        verbose=0,
+    )
+    saved = read(path)
+    assert saved["train_seconds"] == progress.train_seconds > 0
+    assert [p["epoch"] for p in saved["probes"]] == [2, 4]
+    losses = [p["validation_loss"] for p in saved["probes"]]
+    np.testing.assert_allclose(losses, history.history["val_loss"][1::2])
+    assert saved["probes"] == progress.probes
+
+
+def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
+    path = tmp_path / "progress.json"
+    before = [{"epoch": epoch, "step": 10 * epoch} for epoch in (1, 2, 3)]
+    path.write_text(json.dumps({"train_seconds": 100.0, "probes": before}))
+    probe = types.SimpleNamespace(history=[])
+    progress = igpt_keras.Progress(path, [probe])
+    progress.restore(2)
+    assert progress.probes == before[:2]
+    progress.on_train_begin()
+    probe.history.append({"epoch": 3, "step": 30})
+    progress.on_epoch_end(2, {"val_loss": 0.5})
+    saved = read(path)
+    expected = {"epoch": 3, "step": 30, "validation_loss": 0.5}
+    assert saved["probes"] == [*before[:2], expected]
+    assert 100 < saved["train_seconds"] < 110
+
+
+def test_a_fresh_run_reads_nothing(tmp_path):
+    path = tmp_path / "progress.json"
+    path.write_text(json.dumps({"train_seconds": 9.0, "probes": [{}]}))
+    progress = igpt_keras.Progress(path)
+    progress.restore(0)
+    assert progress.train_seconds == 0 and progress.probes == []
+
+
+def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
+    """As where training stopped early, on an epoch without a probe."""
+    probe = types.SimpleNamespace(history=[])
+    progress = igpt_keras.Progress(tmp_path / "progress.json", [probe])
+    progress.on_train_begin()
+    progress.on_epoch_end(0, {"val_loss": 0.25})
+    probe.history.append({"epoch": 1})
+    progress.on_train_end()
+    expected = [{"epoch": 1, "validation_loss": 0.25}]
+    assert read(tmp_path / "progress.json")["probes"] == expected

@@ -1,0 +1,118 @@
+from igpt_keras import presets
+from igpt_keras import reports
+
+
+def test_columns_are_flush():
+    text = reports.table(
+        [["", "a", "bb"], ["first", "1", "2"], ["x", "", "33"]]
+    )
+    assert text.split("\n") == [
+        "        a   bb",
+        "first   1    2",
+        "x           33",
+    ]
+
+
+def test_only_what_is_there_is_listed(tmp_path):
+    (tmp_path / "here.png").touch()
+    text = reports.files_left(
+        tmp_path, {"here.png": "a picture", "gone.json": "numbers"}
+    )
+    assert text == f"In {tmp_path}:\n  here.png  a picture"
+
+
+def test_splits_and_what_was_left_out():
+    def split(count, skipped=()):
+        class Split:
+            def __len__(self):
+                return count
+
+        found = Split()
+        found.skipped = skipped
+        return found
+
+    splits = {"train": split(1234), "test": split(5)}
+    assert reports.describe_splits(splits) == "1,234 train, 5 test images"
+    splits = {"train": split(2, ("a.png is bad.", "b.png is worse."))}
+    assert reports.describe_splits(splits).split("\n") == [
+        "2 train images",
+        "Left out 2 pictures:",
+        "  a.png is bad.",
+        "  b.png is worse.",
+    ]
+
+
+METRICS = {
+    "validation_nats_per_token": 1.23456,
+    "test_nats_per_token": 1.5,
+    "train_seconds": 61.4,
+    "test_unigram_nats_per_token": 2.0,
+    "probe": [],
+}
+PROBED = {
+    **METRICS,
+    "probe": [
+        {"layer": 0, "validation_accuracy": 0.25, "test_accuracy": 0.5},
+        {"layer": 1, "validation_accuracy": 0.75, "test_accuracy": 0.625},
+    ],
+    "best_layer": 1,
+    "raw_pixels_test_accuracy": 0.4,
+    "untrained_test_accuracy": 0.3,
+    "low_data": {},
+}
+
+
+def test_pretraining_summary(tmp_path):
+    (tmp_path / "preset").mkdir()
+    text = reports.pretraining_summary(METRICS, tmp_path)
+    assert "validation 1.2346, test 1.5000 nats per token; trained 61 s" in text
+    assert "frequencies: 2.0000 nats" in text
+    assert "layer" not in text and "preset" in text
+    text = reports.pretraining_summary(PROBED, tmp_path)
+    lines = text.split("\n")
+    chosen = [line for line in lines if "<- best on validation" in line]
+    assert len(chosen) == 1 and chosen[0].split()[:3] == ["1", "75.0%", "62.5%"]
+    assert any(line.split() == ["raw", "pixels", "40.0%"] for line in lines)
+    assert "best layer" in text and "30.0%" in text
+    assert "too few probe images" in text
+    low = {
+        "labels_per_class": 4,
+        "best_layer_mean": 0.5,
+        "best_layer_standard_deviation": 0.01,
+        "raw_pixels_mean": 0.4,
+        "raw_pixels_standard_deviation": 0.02,
+    }
+    text = reports.pretraining_summary({**PROBED, "low_data": low}, tmp_path)
+    assert (
+        "4 labels a class: best layer 50.0% +- 1.0%, raw pixels 40.0%" in text
+    )
+
+
+def test_size_and_cost_of_a_run():
+    config = {
+        "preset": "igpt_l",
+        "objective": "autoregressive",
+        "input_resolution": 96,
+        "model_resolution": 48,
+        "vocabulary_size": 4096,
+        "batch_size": 128,
+        "steps": 1000,
+        "learning_rate": 0.003,
+        "seed": 7,
+    }
+    text = reports.describe_run(config)
+    rows = dict(line.split(None, 1) for line in text.split("\n") if line)
+    assert rows["parameters"] == "1,375,226,880"
+    assert rows["seed"] == "7" and rows["num_layers"] == "48"
+    assert f"tokens per step         {128 * 48**2:,}" in text
+    assert f"tokens in all           {128_000 * 48**2:,}" in text
+    assert "learning rate from      Table 5: igpt_l, autoregressive, 96" in text
+    size = presets.architecture("igpt_l", 4096, 48, "autoregressive")
+    del size["num_heads"], size["objective"]
+    flops = presets.count_training_flops(**size, batch_size=128)
+    assert f"FLOPs per step          {flops:.3g}" in text
+    text = reports.describe_run({**config, "learning_rate": 0.1})
+    assert "Table 5" not in text
+    silent = {**config, "input_resolution": 64}
+    text = reports.describe_run({**silent, "learning_rate": 0.01})
+    assert "as Table 5 has none of igpt_l, autoregressive, 64 pixels" in text

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from igpt_keras import training
+
+CONFIG = {"seed": 0, "quantizers": ("ema",), "run_dir": "x", "dry_run": False}
+WITHOUT = ("run_dir", "dry_run")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return training.RunDirectory(tmp_path / "run")
+
+
+def checkpoint(run, below=""):
+    directory = run / below / "checkpoints"
+    directory.mkdir(parents=True)
+    (directory / "epoch_00000001.npz").touch()
+
+
+def test_begins_and_goes_on(run):
+    assert not run.started
+    assert not run.begin(CONFIG, "abc", WITHOUT)
+    saved = json.loads((run / "config.json").read_text())
+    assert saved == {"seed": 0, "quantizers": ["ema"], "images": "abc"}
+    # Without a checkpoint nothing is continued, and settings may change.
+    assert not run.begin({**CONFIG, "seed": 1}, "abd", WITHOUT)
+    checkpoint(run)
+    assert run.started
+    assert run.begin({**CONFIG, "seed": 1, "run_dir": "y"}, "abd", WITHOUT)
+    with pytest.raises(ValueError, match="seed: 1 then, 0 here"):
+        run.begin(CONFIG, "abd", WITHOUT)
+    with pytest.raises(ValueError, match="a run on other training images"):
+        run.begin({**CONFIG, "seed": 1}, "abc", WITHOUT)
+
+
+def test_checkpoints_a_level_below(run):
+    run.begin(CONFIG, "abc", WITHOUT)
+    checkpoint(run, "ema")
+    assert run.started
+
+
+def test_keys_that_come_and_go_are_named(run):
+    run.begin(CONFIG, "abc", WITHOUT)
+    checkpoint(run)
+    with pytest.raises(ValueError, match="steps: None then, 5 here"):
+        run.begin({**CONFIG, "steps": 5}, "abc", WITHOUT)
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    run = training.RunDirectory(tmp_path / "file" / "run")
+    with pytest.raises(ValueError, match="--run_dir cannot be written"):
+        run.begin(CONFIG, "abc")
+    run = training.RunDirectory(None)
+    assert not run.started
+    with pytest.raises(ValueError, match="--run_dir says where"):
+        run.begin(CONFIG, "abc")
+
+
+def test_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = training.RunDirectory("~/run")
+    run.make()
+    assert (tmp_path / "run").is_dir()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "config.json"])
+def test_results_do_not_go_where_a_run_is(name, run):
+    run.make_for_results()
+    (run / name).mkdir()
+    with pytest.raises(ValueError, match="holds a pretraining run"):
+        run.make_for_results()

@@ -1,0 +1,45 @@
+import types
+
+import numpy as np
+import pytest
+
+from igpt_keras import training
+
+
+def test_none_is_no_strategy():
+    tf = pytest.importorskip("tensorflow")
+    with training.strategy_scope("none", 3):
+        assert not tf.distribute.has_strategy()
+
+
+def test_mirrored(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    with training.strategy_scope("mirrored", 3):
+        assert tf.distribute.has_strategy()
+
+    class Four:
+        num_replicas_in_sync = 4
+
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", Four)
+    message = "batch_size=6 does not divide among 4 replicas; use 4 or 8"
+    with pytest.raises(ValueError, match=message):
+        training.strategy_scope("mirrored", 6)
+    with pytest.raises(ValueError, match="replicas; use 4 or 4"):
+        training.strategy_scope("mirrored", 3)
+
+
+def test_other_backends_have_none(monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
+        training.strategy_scope("mirrored", 4)
+
+
+def test_shared_evenly():
+    strategy = types.SimpleNamespace(num_replicas_in_sync=4)
+    model = types.SimpleNamespace(distribute_strategy=strategy)
+    images = np.arange(11)
+    assert training.shared_evenly(images, model).tolist() == list(range(8))
+    alone = types.SimpleNamespace()
+    assert len(training.shared_evenly(images, alone)) == 11
+    with pytest.raises(ValueError, match="Fewer validation images than 4"):
+        training.shared_evenly(images[:3], model)
