@@ -101,14 +101,21 @@ def test_two_classes():
     "labels, message",
     [
         (np.full(6, 3), "at least two classes, and all 6 have class 3"),
-        (np.array([0, 1, 2, 3, 4, 9]), "6 images of 10 classes"),
-        (np.full(6, -1), "have no labels"),
+        (np.full(6, -1), "6 of 6 have no label"),
+        (["a"] * 6, "must be integers"),
+        (np.full(6, 0.5), "whole numbers"),
     ],
 )
 def test_refuses_labels_that_cannot_be_probed(labels, message):
     x = np.zeros((6, 2))
     with pytest.raises(ValueError, match=message):
         fit_logistic_regression(x, labels, x, labels, x, labels)
+
+
+def test_as_many_images_as_classes_whatever_their_numbers():
+    x, labels = np.eye(6), [0, 1, 2, 40, 41, 999]
+    result = fit_logistic_regression(x, labels, x, labels, x, labels)
+    assert result.test_accuracy.tolist() == [1.0]
 
 
 def test_refuses_bad_features():
@@ -119,8 +126,42 @@ def test_refuses_bad_features():
         fit_logistic_regression(x, y, x, y, x * np.nan, y)
     with pytest.raises(ValueError, match="same layers and width"):
         fit_logistic_regression(x, y, x, y, x[:, :1], y)
-    with pytest.raises(ValueError, match="values of C > 0"):
-        fit_logistic_regression(x, y, x, y, x, y, regularization=[0])
+    with pytest.raises(ValueError, match="test: there are no images"):
+        fit_logistic_regression(x, y, x, y, x[:0], y[:0])
+    for c in (0, [0], [], [np.nan], np.inf, "1", [1.0, -1.0]):
+        with pytest.raises(ValueError, match="values of C > 0"):
+            fit_logistic_regression(x, y, x, y, x, y, regularization=c)
+
+
+def test_a_number_is_one_strength(digits):
+    result = fit_logistic_regression(*digits, regularization=0.1)
+    assert result.regularization.tolist() == [0.1]
+
+
+def test_refit_takes_validation_in(digits):
+    """With the strength chosen before, on train alone."""
+    strengths = [0.001, 0.1]
+    refitted = fit_logistic_regression(
+        *digits, regularization=strengths, refit=True, tolerance=1e-6
+    )
+    plain = fit_logistic_regression(
+        *digits, regularization=strengths, tolerance=1e-6
+    )
+    assert refitted.regularization == plain.regularization
+    assert refitted.validation_accuracy == plain.validation_accuracy
+    x, y = (np.concatenate([digits[i], digits[i + 2]]) for i in (0, 1))
+    scaler = StandardScaler().fit(x)
+    probe = LogisticRegression(
+        C=refitted.regularization[0], max_iter=1000, tol=1e-6
+    ).fit(scaler.transform(x), y)
+    coefficients = refitted.probes[0][-1].coef_
+    np.testing.assert_allclose(coefficients, probe.coef_, atol=2e-3)
+    assert np.abs(plain.probes[0][-1].coef_ - coefficients).max() > 0.01
+
+
+def test_no_progress_bar_into_a_file(digits, capsys):
+    fit_logistic_regression(*digits, regularization=0.001, verbose=1)
+    assert capsys.readouterr().out == ""
 
 
 def test_subsets_are_balanced_distinct_and_fixed_by_the_seed():
