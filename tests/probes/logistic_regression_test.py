@@ -5,8 +5,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from igpt_keras import fit_logistic_regression
-from igpt_keras.probes import low_data_accuracy
-from igpt_keras.probes.low_data import draw_balanced_subset
 
 
 @pytest.fixture(scope="module")
@@ -162,38 +160,3 @@ def test_refit_takes_validation_in(digits):
 def test_no_progress_bar_into_a_file(digits, capsys):
     fit_logistic_regression(*digits, regularization=0.001, verbose=1)
     assert capsys.readouterr().out == ""
-
-
-def test_subsets_are_balanced_distinct_and_fixed_by_the_seed():
-    labels = np.random.default_rng(0).integers(0, 10, 1000)
-    subsets = [draw_balanced_subset(labels, 4, (0, i)) for i in range(5)]
-    for subset in subsets:
-        assert np.bincount(labels[subset]).tolist() == [4] * 10
-        assert len(set(subset)) == 40
-    assert len({tuple(s) for s in subsets}) == 5
-    again = draw_balanced_subset(labels, 4, (0, 3))
-    np.testing.assert_array_equal(again, subsets[3])
-
-
-def test_low_data_accuracy(digits):
-    train, y, _, _, test, t = digits
-    mean, deviation = low_data_accuracy(train, y, test, t)
-    assert 0.6 < mean < 0.9 and 0 < deviation < 0.1
-    more, _ = low_data_accuracy(train, y, test, t, labels_per_class=25)
-    assert more > mean + 0.05
-    # The deviation divides by the number of subsets less one: for two subsets
-    # with mean m, of which the first scores a, it is |a - m| * sqrt(2).
-    two, spread = low_data_accuracy(train, y, test, t, num_subsets=2)
-    subset = draw_balanced_subset(y, 4, (0, 0))
-    scaler = StandardScaler().fit(train[subset])
-    probe = LogisticRegression(max_iter=1000)
-    probe.fit(scaler.transform(train[subset]), y[subset])
-    first = probe.score(scaler.transform(test), t)
-    assert abs(spread - abs(first - two) * np.sqrt(2)) < 1e-9
-    with pytest.raises(ValueError, match="num_subsets must be >= 2"):
-        low_data_accuracy(train, y, test, t, num_subsets=1)
-
-
-def test_low_data_needs_enough_images():
-    with pytest.raises(ValueError, match="Class 1 has 2 images"):
-        draw_balanced_subset(np.array([0, 0, 0, 0, 1, 1]), 4, 0)
