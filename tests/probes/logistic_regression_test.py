@@ -73,6 +73,17 @@ def test_layer_and_c_are_chosen_on_validation(digits):
     assert result.test_accuracy[1] > 0.5 > result.test_accuracy[0]
 
 
+def test_ties_go_to_the_stronger_penalty_and_the_lower_layer():
+    x, y = np.eye(3).repeat(20, axis=0), np.arange(3).repeat(20)
+    features = np.stack([0 * x, x, x])
+    result = fit_logistic_regression(
+        features, y, features, y, features, y, regularization=[1.0, 0.1, 10.0]
+    )
+    assert result.validation_accuracy[1:].tolist() == [1.0, 1.0]
+    assert result.regularization.tolist() == [0.1] * 3
+    assert result.chosen_layer == 1 and result.tied_layers == [1, 2]
+
+
 def test_separable_and_shuffled_labels():
     generator = np.random.default_rng(0)
     y = generator.integers(0, 4, 600)

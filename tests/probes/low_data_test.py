@@ -85,6 +85,7 @@ def test_c_is_one_unless_told(digits):
     assert values[0] == values[1] != values[2]
 
 
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_the_solver_has_iterations_enough():
     """The class is in the direction of least variance, found last."""
     generator = np.random.default_rng(0)
