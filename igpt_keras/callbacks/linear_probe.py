@@ -42,7 +42,8 @@ class LinearProbe(keras.callbacks.Callback):
     `accuracy_probe_{name}`, which stands first on the page, against optimizer
     steps: `layers`, a line a layer and one for chance, each a run of its own,
     also under Custom Scalars; `chosen`, `chosen_layer` and `standard_error`;
-    and `by_depth`, accuracy against the layer, a line for each probe.
+    and accuracy against the layer, a line for each probe: `by_depth`, to point
+    at (its x axis is the layer), and `curve`, a picture of it.
 
     Weights, optimizer and random state are left as they were: a run with the
     probe has the losses of a run without it. Works under a tf.distribute
@@ -251,6 +252,7 @@ class LinearProbe(keras.callbacks.Callback):
             )
             for key in ("chosen_layer", "standard_error"):
                 tf.summary.scalar(f"{group}/{key}", record[key])
+            tf.summary.image(f"{group}/curve", _draw_curve(self.history)[None])
         # A run a line, since TensorBoard colours runs and names them.
         after_step = self._writer(f"after_step_{step:08d}")
         for layer, accuracy in layers:
@@ -376,3 +378,42 @@ def _custom_chart(group):
     category = layout_pb2.Category(title=group, chart=[chart])
     layout = layout_pb2.Layout(category=[category])
     return summary.pb(layout).SerializeToString()
+
+
+def _draw_curve(history):
+    """Accuracy against the layer, a line a probe, as uint8 `(H, W, 4)`."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Not pyplot, whose state is the user's.
+    figure = Figure(figsize=(7, 5), layout="tight")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colours = colormaps["viridis"](np.linspace(0.9, 0, len(history)))
+    for record, colour in zip(history, colours):
+        percent = 100 * np.array(record["accuracy"])
+        # A legend of the ends: colours between them tell the order.
+        ends = record in (history[0], history[-1])
+        axes.plot(
+            record["layers"],
+            percent,
+            "o-",
+            color=colour,
+            label=f"after step {record['step']}" if ends else None,
+        )
+    last = history[-1]
+    axes.axhline(
+        100 * last["largest_class_share"],
+        color="tab:gray",
+        linestyle=":",
+        label="largest class",
+    )
+    axes.set_title(f"linear probe on {last['test_images']} images")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("accuracy, per cent")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

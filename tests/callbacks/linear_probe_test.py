@@ -297,7 +297,7 @@ def test_several_datasets_and_fits():
 
 
 def test_event_files(tmp_path):
-    pytest.importorskip("tensorflow")
+    tf = pytest.importorskip("tensorflow")
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.util import tensor_util
 
@@ -322,6 +322,16 @@ def test_event_files(tmp_path):
     run, group = tmp_path / "logs" / "probe_toy", "accuracy_probe_toy"
     steps = [3, 6, 9]
     tags = read(run)
+    pictures = tags.pop(f"{group}/curve")
+    assert list(pictures) == steps
+    images = [
+        tf.io.decode_png(value[2]).numpy()[..., :3]
+        for value in pictures.values()
+    ]
+    # A line more each time, on white.
+    coloured = [(np.ptp(image, axis=-1) > 30).sum() for image in images]
+    assert 0 < coloured[0] < coloured[1] < coloured[2]
+    assert all((image == 255).mean() > 0.7 for image in images)
     layout = tags.pop("custom_scalars__config__")
     assert f"{group}/layers$".encode() in layout[0].item()
     # A card each, however many layers there are.
