@@ -2,6 +2,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from igpt_keras.probes.labels import check_labels
 from igpt_keras.probes.logistic_regression import check_regularization
@@ -94,6 +95,8 @@ def low_data_accuracy(
             StandardScaler(),
             LogisticRegression(C=regularization, max_iter=1000),
         )
-        probe.fit(train_features[subset], train_labels[subset])
+        # BLAS threads fighting over such small products are slower than one.
+        with threadpool_limits(limits=1):
+            probe.fit(train_features[subset], train_labels[subset])
         accuracies.append(probe.score(test_features, test_labels))
     return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1))

@@ -92,13 +92,13 @@ def test_the_solver_has_iterations_enough():
     y = np.arange(800) % 2
     x = generator.normal(size=(800, 30))
     x[:, -1] += 0.8 * (2 * y - 1)
-    x *= 10.0 ** np.linspace(0, -3, 30)
+    x *= 10.0 ** np.linspace(0, -2.7, 30)
     x = x @ np.linalg.qr(generator.normal(size=(30, 30)))[0]
     arguments = {"labels_per_class": 200, "num_subsets": 2}
     mean, _ = low_data_accuracy(
         x[:400], y[:400], x[400:], y[400:], regularization=1e4, **arguments
     )
-    # A hundred iterations reach 60 %, fifty 52 %.
+    # It takes some four hundred iterations; after a hundred it is below.
     assert mean > 0.7
 
 
