@@ -1,4 +1,6 @@
+import copy
 import importlib.util
+import operator
 import pathlib
 import sys
 import tempfile
@@ -6,44 +8,51 @@ import time
 
 import keras
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.probes.features import FeatureExtractor
-from igpt_keras.probes.logistic_regression import check_classes
-from igpt_keras.probes.logistic_regression import fit_logistic_regression
-
-# Of L-BFGS, looser than a final probe's: a curve while training can bear an
-# error of a few tenths of a percent, and waits less.
-_TOLERANCE = 1e-3
+from igpt_keras.probes.hold_out import why_no_probe
+from igpt_keras.probes.logistic_regression import REGULARIZATION
+from igpt_keras.probes.logistic_regression import check_regularization
+from igpt_keras.probes.logistic_regression import standard_error
+from igpt_keras.probes.probe_layers import probe_layers
 
 
 class LinearProbe(keras.callbacks.Callback):
     """Probes every layer while a model trains.
 
-    Put it before `TensorBoard`, `ModelCheckpoint` and `EarlyStopping` in the
-    list of callbacks: it adds two keys to the epoch's `logs`, and only later
-    callbacks see them.
+    Layer and regularisation are chosen as `probe_layers` does, on a third of
+    `train`, so that `probe_layers` on the same images and weights gives the
+    same numbers.
 
-    - `val_probe_{name}_accuracy`: accuracy on `test` of the best layer, as a
-      fraction. The layer, like the regularisation, is chosen on images held
-      out of `train`.
-    - `val_probe_{name}_layer`: that layer, 0 to L.
+    Put it before `TensorBoard`, `CSVLogger`, `ModelCheckpoint` and
+    `EarlyStopping` in the list of callbacks: it adds two keys to the `logs` of
+    every epoch, and only later callbacks see them.
+
+    - `val_probe_{name}_accuracy`: accuracy on `test` of the chosen layer, as a
+      fraction. Not the highest of all layers: that would be a choice on `test`.
+    - `val_probe_{name}_layer`: the chosen layer, 0 to L.
+
+    Epochs without a probe repeat the last one's; before the first they are
+    `-inf`, which any accuracy improves on, and -1. Patience of other callbacks
+    counts epochs, not probes.
 
     With `log_dir` it writes for TensorBoard, in the group
-    `accuracy_probe_{name}`, which stands first on the page: `best`,
-    `best_layer` and `layer_00`, ... against optimizer steps, all layers in
-    one chart under Custom Scalars; and `by_depth`, accuracy against the
-    layer, a line for each probe.
+    `accuracy_probe_{name}`, which stands first on the page, against optimizer
+    steps: `layers`, a line a layer and one for chance, each a run of its own,
+    also under Custom Scalars; `chosen`, `chosen_layer` and `standard_error`;
+    and accuracy against the layer, a line for each probe: `by_depth`, to point
+    at (its x axis is the layer), and `curve`, a picture of it.
 
     Weights, optimizer and random state are left as they were: a run with the
     probe has the losses of a run without it. Works under a tf.distribute
-    strategy. Use one callback for each dataset.
+    strategy, and on an `IGPTClassifier`. Use one callback for each dataset.
 
     Args:
         train: iterable of `(token_ids, labels)` batches that the probe is
-            fitted on, see `extract_features`.
+            fitted on, see `extract_features`. For BERT `mask_tokens(dataset,
+            labels=True)` hides tokens as in training; the same ones each time.
         test: as `train`, other images: what the curve reports. While anything
             is decided by the curve, pass validation images.
         name: str. The dataset's name in logs. Defaults to `"probe"`.
@@ -51,19 +60,30 @@ class LinearProbe(keras.callbacks.Callback):
             `None`, no files.
         every: int. Probe after every so many epochs, and at the end of
             training. Defaults to 1.
-        layers: optional sequence of int: layers to probe. Defaults to all.
-        regularization: float. scikit-learn's `C`, or a sequence to choose
-            from. Defaults to 1.0; a final probe chooses among more.
+        layers: optional int or sequence of int: layers to probe. Defaults to
+            all.
+        regularization: float, or sequence to choose from. scikit-learn's `C`.
+            Defaults to 0.001 to 10 by factors of ten, as for `probe_layers`; a
+            single one takes half the time.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
     Attributes:
-        history: list of dicts, one a probe: `step` (optimizer steps), `epoch`
-            (finished epochs), `layers`, `accuracy` (on test, a layer each),
-            `best_layer`, `seconds`.
+        history: list of dicts, one a probe:
+            `step` (optimizer steps), `epoch` (finished epochs), `seconds`;
+            `layers`, and for each `accuracy` (on test), `held_out_accuracy`
+            (what layer and C were chosen by) and `regularization` (that C);
+            `chosen_layer`, also as `best_layer`, and `tied_layers`: those
+            within a standard error of its held-out accuracy, itself included;
+            `standard_error` (binomial, of the chosen layer's accuracy);
+            `test_images`, `held_out_images`, `train_images` (with those held
+            out); `chance` (one over the classes of train) and
+            `largest_class_share` (of test).
 
     Raises:
-        ValueError: if `log_dir` cannot be written, and when training begins
-            if a dataset does not fit the model or has too few classes.
+        ValueError: if an argument is not of that kind or `log_dir` cannot be
+            written; and when training begins, if a dataset does not fit the
+            model or `igpt_keras.probes.why_no_probe` has a reason. Ask that
+            first where training should go on without a probe.
 
     Example:
 
@@ -85,98 +105,129 @@ class LinearProbe(keras.callbacks.Callback):
         log_dir=None,
         every=1,
         layers=None,
-        regularization=1.0,
+        regularization=REGULARIZATION,
         verbose=1,
     ):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every must be >= 1 epochs, received {every}.")
         self.train = train
         self.test = test
         self.name = name
         self.log_dir = None if log_dir is None else _check_writable(log_dir)
-        self.every = every
+        self.every = _check_int("every", every, "epochs", least=1)
         self.layers = layers
-        self.regularization = tuple(np.atleast_1d(regularization).tolist())
+        if layers is not None:
+            self.layers = [
+                _check_int("layers", layer, "a layer, or a sequence of them")
+                for layer in np.atleast_1d(np.asarray(layers, "object"))
+            ]
+            if not self.layers:
+                raise ValueError(
+                    "layers is empty: nothing to probe. Leave it out to probe "
+                    "all layers."
+                )
+        self.regularization = check_regularization(regularization)
         self.verbose = verbose
         self.history = []
+        self._extract = None
+        self._writers = {}
+
+    def __deepcopy__(self, memo):
+        # Datasets are shared, since tf.data's cannot be copied; what belongs
+        # to one fit stays with it.
+        copied = copy.copy(self)
+        copied.history = copy.deepcopy(self.history, memo)
+        copied._model, copied._extract, copied._writers = None, None, {}
+        return copied
 
     def on_train_begin(self, logs=None):
         self.history = []
-        self._writer = None
+        self._writers = {}
         self._epoch = 0
-        num_layers = len(self.model.blocks) + 1
-        self._layers = list(range(num_layers))
-        if self.layers is not None:
-            self._layers = sorted(set(self.layers))
-            if not self._layers or not (
-                0 <= self._layers[0] <= self._layers[-1] < num_layers
-            ):
-                raise ValueError(
-                    f"layers must be in 0 to {num_layers - 1}, received "
-                    f"{self.layers}."
-                )
         # A model made here would otherwise fall outside the strategy whose
         # variables it reads.
         with model_scope(self.model):
             self._extract = FeatureExtractor(self.model)
+        num_layers = self._extract.num_layers
+        self._layers = sorted(set(self.layers or range(num_layers)))
+        if not 0 <= self._layers[0] <= self._layers[-1] < num_layers:
+            raise ValueError(
+                f"layers must be in 0 to {num_layers - 1}, received "
+                f"{self.layers}."
+            )
         # All that can be wrong with the data is said before training.
-        for dataset in (self.train, self.test):
-            self._extract.check_dataset(dataset)
-        labels = [np.asarray(labels) for _, labels in self.train]
-        _hold_out(np.concatenate(labels))
+        reason = why_no_probe(
+            self._extract.read_labels(self.train),
+            self._extract.read_labels(self.test),
+        )
+        if reason:
+            raise ValueError(reason)
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
         last = self._epoch == self.params.get("epochs")
-        if self._epoch % self.every and not last:
+        if self._epoch % self.every == 0 or last:
+            if self.verbose and self.params.get("verbose") in (1, "auto"):
+                # Keras's progress bar has not ended its line yet.
+                sys.stdout.write("\n")
+            self._probe()
+        if logs is None:
             return
-        record = self._probe()
-        if logs is not None:
-            best = record["layers"].index(record["best_layer"])
-            logs[f"val_probe_{self.name}_accuracy"] = record["accuracy"][best]
-            logs[f"val_probe_{self.name}_layer"] = record["best_layer"]
+        accuracy, layer = float("-inf"), -1
+        if self.history:
+            accuracy = _chosen_accuracy(self.history[-1])
+            layer = self.history[-1]["chosen_layer"]
+        logs[_LogKey(f"val_probe_{self.name}_accuracy")] = accuracy
+        logs[_LogKey(f"val_probe_{self.name}_layer")] = layer
 
     def on_train_end(self, logs=None):
         # Training that stopped early ends on an epoch that was not probed.
         probed = self.history[-1]["epoch"] if self.history else 0
         if self._epoch != probed:
             self._probe()
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
 
     def _probe(self):
         start = time.perf_counter()
         step = optimizer_step(self.model)
         self._say(f"Probing {self.name} after step {step}:")
-        train, labels = self._extract(self.train)
+        train, train_labels = self._extract(self.train)
         test, test_labels = self._extract(self.test)
-        fit, held_out = _hold_out(labels)
-        result = fit_logistic_regression(
-            train[self._layers][:, fit],
-            labels[fit],
-            train[self._layers][:, held_out],
-            labels[held_out],
+        result = probe_layers(
+            train[self._layers],
+            train_labels,
             test[self._layers],
             test_labels,
             regularization=self.regularization,
-            tolerance=_TOLERANCE,
             verbose=self.verbose,
         )
+        chosen = result.chosen_layer
         record = {
             "step": step,
             "epoch": self._epoch,
             "layers": self._layers,
             "accuracy": result.test_accuracy.tolist(),
-            "best_layer": self._layers[result.best_layer],
+            "held_out_accuracy": result.validation_accuracy.tolist(),
+            "regularization": result.regularization.tolist(),
+            "best_layer": self._layers[chosen],
+            "chosen_layer": self._layers[chosen],
+            "tied_layers": [self._layers[i] for i in result.tied_layers],
+            "standard_error": standard_error(
+                result.test_accuracy[chosen], len(test_labels)
+            ),
+            "train_images": len(train_labels),
+            "held_out_images": result.num_validation_images,
+            "test_images": len(test_labels),
+            "chance": 1 / len(np.unique(train_labels)),
+            "largest_class_share": float(
+                np.unique(test_labels, return_counts=True)[1].max()
+                / len(test_labels)
+            ),
             "seconds": time.perf_counter() - start,
         }
         self.history.append(record)
-        accuracy = result.test_accuracy[result.best_layer]
-        self._say(
-            f"{self.name}: {accuracy:.1%} at layer {record['best_layer']} of "
-            f"{len(self.model.blocks)}, probed in {record['seconds']:.1f} s"
-        )
+        self._say(_describe(self.name, record, self._extract.num_layers - 1))
         if self.log_dir is not None:
             self._write(record)
         return record
@@ -184,29 +235,48 @@ class LinearProbe(keras.callbacks.Callback):
     def _write(self, record):
         import tensorflow as tf
 
-        run = self.log_dir / f"probe_{self.name}"
         # TensorBoard opens its first groups only, in alphabetical order: with
         # this name the probe curves come before Keras's epoch_loss.
         group = f"accuracy_probe_{self.name}"
+        step = record["step"]
         layers = list(zip(record["layers"], record["accuracy"]))
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(run))
-            with self._writer.as_default(step=0):
+        if not self._writers:
+            with self._writer("").as_default(step=0):
                 tf.summary.experimental.write_raw_pb(_custom_chart(group))
-        with self._writer.as_default(step=record["step"]):
-            for layer, accuracy in layers:
-                tf.summary.scalar(f"{group}/layer_{layer:02d}", accuracy)
-            best = dict(layers)[record["best_layer"]]
-            tf.summary.scalar(f"{group}/best", best)
-            tf.summary.scalar(f"{group}/best_layer", record["best_layer"])
-        self._writer.flush()
-        depth = tf.summary.create_file_writer(
-            str(run / f"after_step_{record['step']:08d}")
-        )
-        with depth.as_default():
-            for layer, accuracy in layers:
-                tf.summary.scalar(f"{group}/by_depth", accuracy, step=layer)
-        depth.close()
+        with self._writer("").as_default(step=step):
+            tf.summary.scalar(
+                f"{group}/chosen",
+                _chosen_accuracy(record),
+                description=f"Accuracy on {record['test_images']} images, of "
+                f"the layer chosen on {record['held_out_images']} others.",
+            )
+            for key in ("chosen_layer", "standard_error"):
+                tf.summary.scalar(f"{group}/{key}", record[key])
+            tf.summary.image(f"{group}/curve", _draw_curve(self.history)[None])
+        # A run a line, since TensorBoard colours runs and names them.
+        after_step = self._writer(f"after_step_{step:08d}")
+        for layer, accuracy in layers:
+            with self._writer(f"layer_{layer:02d}").as_default(step=step):
+                tf.summary.scalar(f"{group}/layers", accuracy)
+            with after_step.as_default(step=layer):
+                tf.summary.scalar(f"{group}/by_depth", accuracy)
+        with self._writer("chance").as_default(step=step):
+            tf.summary.scalar(
+                f"{group}/layers",
+                record["largest_class_share"],
+                description="`chance` is the share of the largest class.",
+            )
+        for writer in self._writers.values():
+            writer.flush()
+        self._writers.pop(f"after_step_{step:08d}").close()
+
+    def _writer(self, run):
+        import tensorflow as tf
+
+        if run not in self._writers:
+            path = self.log_dir / f"probe_{self.name}" / run
+            self._writers[run] = tf.summary.create_file_writer(str(path))
+        return self._writers[run]
 
     def _say(self, message):
         if self.verbose:
@@ -214,22 +284,66 @@ class LinearProbe(keras.callbacks.Callback):
             sys.stdout.flush()
 
 
-def _hold_out(labels):
-    """Indices to fit on and a tenth of each class to choose on."""
-    check_classes(labels)
-    classes, counts = np.unique(labels, return_counts=True)
-    if counts.min() < 2:
-        raise ValueError(
-            f"Class {classes[counts.argmin()]} has one image in the probe's "
-            "train set. It needs two or more: one to fit on, one to choose "
-            "the layer on."
+class _LogKey(str):
+    """A key of `logs` that Keras does not take for one of validation.
+
+    With any key there that starts with `val_`, `CSVLogger` believes that
+    validation ran in the first epoch, and leaves `val_loss` out for good if it
+    runs later only. Otherwise equal to the text, also in dicts.
+    """
+
+    __slots__ = ()
+
+    def startswith(self, prefix, *place):
+        return prefix != "val_" and super().startswith(prefix, *place)
+
+    def __reduce__(self):
+        return str, (str(self),)
+
+
+def _chosen_accuracy(record):
+    return record["accuracy"][record["layers"].index(record["chosen_layer"])]
+
+
+def _describe(name, record, last_layer):
+    """A probe in two or three lines."""
+    lines = [
+        f"{name}: {_chosen_accuracy(record):.1%} +- "
+        f"{record['standard_error']:.1%} on {record['test_images']} images at "
+        f"layer {record['chosen_layer']} of {last_layer}, probed in "
+        f"{record['seconds']:.1f} s",
+        f"  chance {record['chance']:.1%}, largest class "
+        f"{record['largest_class_share']:.1%}; the layer was chosen on "
+        f"{record['held_out_images']} training images",
+    ]
+    others = [
+        str(layer)
+        for layer in record["tied_layers"]
+        if layer != record["chosen_layer"]
+    ]
+    if others:
+        lines.append(
+            f"  no layer is best: within a standard error there also "
+            f"{', '.join(others)}"
         )
-    indices = np.arange(len(labels))
-    held_out = max(len(classes), round(0.1 * len(labels)))
-    fit, held_out = train_test_split(
-        indices, test_size=held_out, stratify=labels, random_state=0
-    )
-    return np.sort(fit), np.sort(held_out)
+    return "\n".join(lines)
+
+
+def _check_int(name, value, meaning, least=None):
+    """`value` as an int; booleans are none."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"{name} must be an int, {meaning}, received {value!r}."
+        ) from None
+    if least is not None and number < least:
+        raise ValueError(
+            f"{name} must be >= {least} {meaning}, received {value}."
+        )
+    return number
 
 
 def _check_writable(log_dir):
@@ -259,8 +373,47 @@ def _custom_chart(group):
 
     chart = layout_pb2.Chart(
         title="accuracy of each layer",
-        multiline=layout_pb2.MultilineChartContent(tag=[rf"{group}/layer_\d+"]),
+        multiline=layout_pb2.MultilineChartContent(tag=[rf"{group}/layers$"]),
     )
     category = layout_pb2.Category(title=group, chart=[chart])
     layout = layout_pb2.Layout(category=[category])
     return summary.pb(layout).SerializeToString()
+
+
+def _draw_curve(history):
+    """Accuracy against the layer, a line a probe, as uint8 `(H, W, 4)`."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Not pyplot, whose state is the user's.
+    figure = Figure(figsize=(7, 5), layout="tight")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colours = colormaps["viridis"](np.linspace(0.9, 0, len(history)))
+    for record, colour in zip(history, colours):
+        percent = 100 * np.array(record["accuracy"])
+        # A legend of the ends: colours between them tell the order.
+        ends = record in (history[0], history[-1])
+        axes.plot(
+            record["layers"],
+            percent,
+            "o-",
+            color=colour,
+            label=f"after step {record['step']}" if ends else None,
+        )
+    last = history[-1]
+    axes.axhline(
+        100 * last["largest_class_share"],
+        color="tab:gray",
+        linestyle=":",
+        label="largest class",
+    )
+    axes.set_title(f"linear probe on {last['test_images']} images")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("accuracy, per cent")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

@@ -1,38 +1,67 @@
-def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0):
+def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0, labels=False):
     """Draws the masks of the BERT objective for batches of token ids.
 
     Every token is hidden independently with probability `mask_rate` (section
     2.1 of the paper). The mask of a batch is a function of `seed` and of the
     batch's number alone; it is drawn for the global batch, so replicas of a
-    tf.distribute strategy get different parts of it.
+    tf.distribute strategy get different parts of it. Read again, a dataset
+    has the same masks.
 
     Args:
-        dataset: `tf.data.Dataset` of `(token_ids, labels)`, int `(B, N)`.
+        dataset: `tf.data.Dataset` of batches `(token_ids, labels)`, int
+            `(B, N)`.
         mask_rate: float in [0, 1]. Defaults to the paper's 0.15.
         seed: int. Defaults to 0.
         start_step: int. Number of the dataset's first batch.
+        labels: bool. Whether the dataset's labels are the targets, for
+            fine-tuning and for probes, which see masks too (section 4.6).
+            Defaults to `False`: the targets are the token ids.
 
     Returns:
-        `tf.data.Dataset` of `(inputs, token_ids)` for `IGPT.fit`, `inputs`
-        the dict of `token_ids` and `mask`, int32 with 1 where hidden.
+        `tf.data.Dataset` of `(inputs, token_ids)` for `IGPT.fit`, or with
+        `labels` of `(inputs, labels)` for `IGPTClassifier.fit`,
+        `extract_features` and `LinearProbe`; `inputs` the dict of `token_ids`
+        and `mask`, int32 with 1 where hidden.
 
     Raises:
-        ValueError: if `mask_rate` is not a probability.
+        ValueError: if `mask_rate` is not a probability, or the dataset is not
+            of such batches.
     """
     import tensorflow as tf
 
     if not 0 <= mask_rate <= 1:
         raise ValueError(f"mask_rate must be in [0, 1], received {mask_rate}.")
+    _check_batches(dataset)
+    if labels and dataset.element_spec[1].shape.rank not in (1, None):
+        raise ValueError(
+            "labels=True keeps one label per image, shape (B,), received "
+            f"{dataset.element_spec[1].shape}. Pass the dataset with labels, "
+            "not with token ids, as targets."
+        )
 
     def mask(step, batch):
-        token_ids = batch[0]
+        token_ids, targets = batch
         uniform = tf.random.stateless_uniform(
             tf.shape(token_ids), seed=tf.stack([seed, step])
         )
         # Not bool, which Keras cannot average over replicas when it traces
         # the first batch of a tf.distribute run.
         hidden = tf.cast(uniform < mask_rate, tf.int32)
-        return {"token_ids": token_ids, "mask": hidden}, token_ids
+        inputs = {"token_ids": token_ids, "mask": hidden}
+        return inputs, targets if labels else token_ids
 
     steps = tf.data.Dataset.range(start_step, tf.int64.max)
     return tf.data.Dataset.zip(steps, dataset).map(mask)
+
+
+def _check_batches(dataset):
+    spec = getattr(dataset, "element_spec", None)
+    pair = isinstance(spec, tuple) and len(spec) == 2
+    if pair and not isinstance(spec[0], dict):
+        if spec[0].dtype.is_integer and spec[0].shape.rank in (2, None):
+            return
+    raise ValueError(
+        "mask_tokens takes a tf.data.Dataset of batches (token_ids, labels), "
+        f"with int token_ids (B, N), received {spec or type(dataset)}. Call "
+        "`batch` first, and tokenize images."
+    )

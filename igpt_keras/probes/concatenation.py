@@ -17,9 +17,15 @@ def concatenate_layers(features, center, num_layers=11):
         float array `(M, num_layers * D)`, lower layers first.
 
     Raises:
-        ValueError: if there is no such layer, or fewer than `num_layers`.
+        ValueError: if there is no such layer, or fewer than `num_layers`, or
+            features are those of one layer.
     """
     features = np.asarray(features)
+    if features.ndim != 3:
+        raise ValueError(
+            "features must be (layers, images, width), as `extract_features` "
+            f"returns, received {features.shape}."
+        )
     count = len(features)
     if not 0 <= center < count:
         raise ValueError(

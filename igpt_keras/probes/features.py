@@ -2,6 +2,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.probes.labels import check_labels
+
 
 def extract_features(model, dataset):
     """Features of every layer, averaged over positions, in one pass.
@@ -14,17 +16,18 @@ def extract_features(model, dataset):
     Args:
         model: an `IGPT`, or an `IGPTClassifier`, whose `IGPT` it is of.
         dataset: iterable of batches `(token_ids, labels)`: int `(B, N)` and
-            int `(B,)`, such as a finite `tf.data.Dataset` or a list of array
-            pairs. For a BERT model `token_ids` may be the dict with a `mask`;
-            without one nothing is hidden.
+            whole numbers `(B,)`, such as a finite `tf.data.Dataset` or a list
+            of array pairs. For a BERT model `token_ids` may be the dict with a
+            `mask`, as `mask_tokens(dataset, labels=True)` makes (section 4.6);
+            without one nothing is hidden. Empty batches are passed over.
 
     Returns:
         `(features, labels)`: NumPy float32 `(L + 1, M, D)` and int32 `(M,)`,
         in the dataset's order. One batch is on the device at a time.
 
     Raises:
-        ValueError: if the dataset is empty or infinite, or its batches do not
-            fit the model.
+        ValueError: if the dataset is empty or infinite, its batches do not
+            fit the model, or labels are not whole numbers.
     """
     return FeatureExtractor(model)(dataset)
 
@@ -32,8 +35,8 @@ def extract_features(model, dataset):
 class FeatureExtractor:
     """`extract_features` for one model, built once and called often.
 
-    It must be made where the model's variables live: under a tf.distribute
-    strategy, inside its scope.
+    Made inside the scope of the model's tf.distribute strategy, it computes
+    on all replicas; elsewhere the same features on one.
     """
 
     def __init__(self, model):
@@ -41,8 +44,52 @@ class FeatureExtractor:
         self.takes_mask = isinstance(model.input, dict)
         self.feature_model = _FeatureModel(model)
 
-    def check_dataset(self, dataset):
-        """Raises a `ValueError` for a dataset that cannot be probed."""
+    @property
+    def num_layers(self):
+        """Layers with features, `L + 1`."""
+        return len(self.model.blocks) + 1
+
+    def read_labels(self, dataset):
+        """Checks every batch of a dataset; returns its int32 labels `(M,)`."""
+        return np.concatenate(
+            [inputs["labels"] for inputs in self._batches(dataset)]
+        )
+
+    def __call__(self, dataset):
+        batches = self._batches(dataset)
+        in_graph = keras.backend.backend() == "tensorflow"
+        if in_graph and hasattr(dataset, "element_spec"):
+            next(batches)
+            # One call, which tf.distribute spreads over its replicas.
+            packed = dataset.map(self._pack)
+            parts = [self.feature_model.predict(packed, verbose=0)]
+        else:
+            parts = [
+                self.feature_model.predict(
+                    inputs, batch_size=len(inputs["labels"]), verbose=0
+                )
+                for inputs in batches
+            ]
+        features = np.concatenate([part["features"] for part in parts])
+        labels = np.concatenate([part["labels"] for part in parts])
+        features = np.moveaxis(features, 1, 0)
+        return np.ascontiguousarray(features, "float32"), check_labels(labels)
+
+    def _pack(self, token_ids, labels):
+        inputs = token_ids
+        if not isinstance(inputs, dict):
+            inputs = {"token_ids": token_ids}
+        if self.takes_mask:
+            # As numbers, for Keras's tracing under tf.distribute.
+            mask = inputs.get("mask", ops.zeros_like(inputs["token_ids"]))
+            inputs = {**inputs, "mask": ops.cast(mask, "int32")}
+        if keras.backend.standardize_dtype(labels.dtype) == "bool":
+            labels = ops.cast(labels, "int32")
+        # Other labels as they are: a cast would cut fractions off.
+        return {**inputs, "labels": labels}
+
+    def _batches(self, dataset):
+        """The feature model's inputs from each batch, checked, as arrays."""
         cardinality = getattr(dataset, "cardinality", None)
         if cardinality is not None and int(cardinality()) == -1:
             raise ValueError(
@@ -54,64 +101,52 @@ class FeatureExtractor:
                 "The probe dataset is a generator, which can be read once. "
                 "Pass a list of batches or a tf.data.Dataset."
             )
-        first = next(iter(dataset), None)
-        if first is None:
-            raise ValueError("The probe dataset is empty: it has no batch.")
-        self._check_batch(first)
+        found = False
+        for batch in dataset:
+            inputs, labels = _split(batch)
+            if len(inputs["token_ids"]) == len(labels) == 0:
+                continue
+            found = True
+            yield self._check_batch(inputs, labels)
+        if not found:
+            raise ValueError("The probe dataset is empty: it has no image.")
 
-    def __call__(self, dataset):
-        self.check_dataset(dataset)
-        in_graph = keras.backend.backend() == "tensorflow"
-        if in_graph and hasattr(dataset, "element_spec"):
-            # One call, which tf.distribute spreads over its replicas.
-            packed = dataset.map(self._pack)
-            parts = [self.feature_model.predict(packed, verbose=0)]
-        else:
-            parts = []
-            for batch in dataset:
-                inputs = self._check_batch(batch)
-                parts.append(
-                    self.feature_model.predict(
-                        inputs, batch_size=len(inputs["labels"]), verbose=0
-                    )
-                )
-        features = np.concatenate([part["features"] for part in parts])
-        labels = np.concatenate([part["labels"] for part in parts])
-        features = np.moveaxis(features, 1, 0)
-        return np.ascontiguousarray(features, "float32"), labels
-
-    def _pack(self, token_ids, labels):
-        inputs = token_ids
-        if not isinstance(inputs, dict):
-            inputs = {"token_ids": token_ids}
-        if self.takes_mask:
-            # As numbers, for Keras's tracing under tf.distribute.
-            mask = inputs.get("mask", ops.zeros_like(inputs["token_ids"]))
-            inputs = {**inputs, "mask": ops.cast(mask, "int32")}
-        return {**inputs, "labels": ops.cast(labels, "int32")}
-
-    def _check_batch(self, batch):
-        """The feature model's inputs from one batch, as arrays."""
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ValueError(
-                "A probe dataset yields (token_ids, labels), received a "
-                f"{type(batch).__name__}."
-            )
-        inputs, labels = keras.tree.map_structure(np.asarray, tuple(batch))
-        if not isinstance(inputs, dict):
-            inputs = {"token_ids": inputs}
+    def _check_batch(self, inputs, labels):
         if self.takes_mask and "mask" not in inputs:
             inputs["mask"] = np.zeros(inputs["token_ids"].shape, "bool")
         self.model.check_inputs(
-            inputs if self.takes_mask else inputs["token_ids"]
+            inputs if len(inputs) > 1 else inputs["token_ids"]
         )
-        if labels.shape != inputs["token_ids"].shape[:1]:
+        labels = check_labels(labels)
+        if len(labels) != len(inputs["token_ids"]):
             raise ValueError(
-                "A probe dataset yields one int label per image: expected "
-                f"labels of shape {inputs['token_ids'].shape[:1]}, received "
-                f"{labels.shape}. One-hot labels: take their argmax."
+                "A probe dataset yields one int label per image, received "
+                f"{len(inputs['token_ids'])} images and {len(labels)} labels "
+                "in a batch."
             )
-        return {**inputs, "labels": labels.astype("int32")}
+        return {**inputs, "labels": labels}
+
+
+def _split(batch):
+    """The inputs of a batch as a dict of arrays, and its labels."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        kind = type(batch).__name__
+        if isinstance(batch, (tuple, list)):
+            kind = f"{kind} of {len(batch)}"
+        raise ValueError(
+            f"A probe dataset yields (token_ids, labels), received a {kind}. "
+            "Put a single batch in a list: [(token_ids, labels)]."
+        )
+    inputs, labels = batch
+    if not isinstance(inputs, dict):
+        inputs = {"token_ids": inputs}
+    if "token_ids" not in inputs:
+        raise ValueError(
+            "The inputs of a probe dataset are token ids, or a dict of "
+            f"`token_ids` and `mask`, received a dict of {sorted(inputs)}."
+        )
+    inputs = {key: np.asarray(value) for key, value in inputs.items()}
+    return inputs, np.asarray(labels)
 
 
 class _FeatureModel(keras.Model):
@@ -122,10 +157,12 @@ class _FeatureModel(keras.Model):
     """
 
     def __init__(self, model):
-        super().__init__(name="features")
+        # Whatever the global policy: labels may be floats, to be kept.
+        super().__init__(name="features", dtype="float32", autocast=False)
         self.states = keras.Model(
             model.input,
             [block.input for block in model.blocks] + [model.final_norm.output],
+            dtype=model.final_norm.dtype_policy,
         )
         self.norms = [block.attention_norm for block in model.blocks]
 

@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 import warnings
 
 import joblib
@@ -6,8 +7,13 @@ import keras
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+
+from igpt_keras.probes.labels import check_labels
+from igpt_keras.probes.labels import why_no_fit
 
 # scikit-learn's C, the inverse of the L2 penalty on the summed loss.
 REGULARIZATION = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -25,7 +31,9 @@ class ProbeResult:
             the mean regularised loss where L-BFGS stopped.
         converged: bool array, whether it stopped at `tolerance` and not at
             `max_iterations`.
-        best_layer: int, the layer with the highest validation accuracy.
+        probes: list, a scikit-learn classifier of features `(M, D)` a layer.
+        num_validation_images: int.
+        num_test_images: int.
     """
 
     validation_accuracy: np.ndarray
@@ -33,7 +41,48 @@ class ProbeResult:
     regularization: np.ndarray
     gradient_norm: np.ndarray
     converged: np.ndarray
-    best_layer: int
+    probes: list
+    num_validation_images: int
+    num_test_images: int
+
+    @property
+    def chosen_layer(self):
+        """int, the lowest layer with the highest validation accuracy.
+
+        It need not have the highest test accuracy: see `tied_layers`.
+        """
+        return int(np.argmax(self.validation_accuracy))
+
+    @property
+    def best_layer(self):
+        """The same as `chosen_layer`."""
+        return self.chosen_layer
+
+    @property
+    def tied_layers(self):
+        """list of int, layers that validation cannot tell from the chosen one.
+
+        Those within a standard error of its accuracy, itself included.
+        """
+        best = self.validation_accuracy.max()
+        error = standard_error(best, self.num_validation_images)
+        return np.flatnonzero(self.validation_accuracy >= best - error).tolist()
+
+    def accuracy(self, features, labels):
+        """Accuracy of each layer's probe on other images, a float array."""
+        features, labels = _check_set("features", features, labels)
+        if len(features) != len(self.probes):
+            raise ValueError(
+                f"features must have the {len(self.probes)} layers that were "
+                f"probed, received {len(features)}."
+            )
+        pairs = zip(self.probes, features)
+        return np.array([probe.score(x, labels) for probe, x in pairs])
+
+
+def standard_error(accuracy, num_images):
+    """Binomial standard error of an accuracy, as a fraction."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / num_images))
 
 
 def fit_logistic_regression(
@@ -48,37 +97,42 @@ def fit_logistic_regression(
     max_iterations=1000,
     tolerance=1e-4,
     verbose=0,
+    refit=False,
 ):
     """Linear probe: multinomial logistic regression by L-BFGS, per layer.
 
     Section 3.1 of the paper, with scikit-learn's solver. Every layer is fitted
     on train for each strength of regularisation; the strength, and
-    `best_layer`, are chosen on validation; each layer's chosen probe is then
-    scored on test once. What standardising needs is computed on train.
+    `chosen_layer`, are chosen on validation; each layer's chosen probe is then
+    scored on test once. What standardising needs is computed on the images
+    that are fitted on. `probe_layers` takes the validation images out of train.
 
     Args:
         train_features: float array `(L + 1, M, D)`, as `extract_features`
             returns, or `(M, D)` for a single set such as raw pixels.
-        train_labels: int array `(M,)`, 0 to `C - 1` for `C` classes.
+        train_labels: int array `(M,)`, the classes; gaps do no harm.
         validation_features: as `train_features`, other images.
         validation_labels: int array.
         test_features: as `train_features`, other images.
         test_labels: int array.
-        regularization: sequence of float > 0. Values of scikit-learn's `C` to
-            choose from. Defaults to 0.001 to 10 by factors of ten.
+        regularization: float > 0, or sequence to choose from. Values of
+            scikit-learn's `C`. Defaults to 0.001 to 10 by factors of ten.
         standardize: bool. Whether to scale features to zero mean and unit
             variance first. Defaults to `True`.
         max_iterations: int. L-BFGS iterations at most. Defaults to 1000.
         tolerance: float. Stop when no entry of the gradient is larger.
             Defaults to 1e-4.
-        verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
+        verbose: 0 or 1. Whether to show a progress bar, on a terminal.
+            Defaults to 0.
+        refit: bool. Whether a layer's probe, once its strength is chosen, is
+            fitted again on train and validation together. Defaults to `False`.
 
     Returns:
         A `ProbeResult`; accuracies are fractions.
 
     Raises:
-        ValueError: if shapes disagree, values are not finite, or train has
-            one class or fewer images than classes.
+        ValueError: if shapes disagree, values are not finite, labels are not
+            whole numbers, or train has one class.
 
     Example:
     >>> x = np.eye(4, dtype="float32").repeat(3, axis=0)
@@ -93,20 +147,22 @@ def fit_logistic_regression(
         ),
         "test": _check_set("test", test_features, test_labels),
     }
-    check_classes(sets["train"][1])
+    reason = why_no_fit(sets["train"][1])
+    if reason:
+        raise ValueError(reason)
     shapes = {name: (x.shape[0], x.shape[2]) for name, (x, _) in sets.items()}
     if len(set(shapes.values())) != 1:
         raise ValueError(
             "train, validation and test must have the same layers and width, "
             f"received (layers, width) {shapes}."
         )
-    if len(regularization) == 0 or min(regularization) <= 0:
-        raise ValueError(
-            "regularization must be values of C > 0, received "
-            f"{tuple(regularization)}."
-        )
+    regularization = check_regularization(regularization)
+    # Into a file a progress bar writes backspaces.
+    on_terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
     progress = keras.utils.Progbar(
-        sets["train"][0].shape[0], unit_name="layer", verbose=verbose
+        sets["train"][0].shape[0],
+        unit_name="layer",
+        verbose=verbose if on_terminal else 0,
     )
     rows = []
     # A core a layer: BLAS threads fighting over such small products are ten
@@ -123,45 +179,71 @@ def fit_logistic_regression(
                 standardize,
                 max_iterations,
                 tolerance,
+                refit,
             )
             for layer in range(sets["train"][0].shape[0])
         )
         for row in fits:
             rows.append(row)
             progress.update(len(rows))
-    columns = [np.array(column) for column in zip(*rows)]
-    return ProbeResult(*columns, best_layer=int(np.argmax(columns[0])))
+    *columns, probes = zip(*rows)
+    return ProbeResult(
+        *map(np.array, columns),
+        probes=list(probes),
+        num_validation_images=len(sets["validation"][1]),
+        num_test_images=len(sets["test"][1]),
+    )
 
 
-def _fit_layer(splits, regularization, standardize, max_iterations, tolerance):
-    """Validation and test accuracy, C, gradient norm, converged."""
+def _fit_layer(
+    splits, regularization, standardize, max_iterations, tolerance, refit
+):
+    """Validation and test accuracy, C, gradient norm, converged, probe."""
     train, train_labels = splits["train"]
+    validation, validation_labels = splits["validation"]
     scaler = StandardScaler(with_mean=standardize, with_std=standardize)
-    train = scaler.fit_transform(train.astype("float64"))
-    validation = scaler.transform(splits["validation"][0].astype("float64"))
+    scaled = scaler.fit_transform(train.astype("float64"))
     best = None
     # From strong to weak, each solution the next one's start.
-    coefficients = None
+    probe = None
     for c in sorted(regularization):
-        probe = LogisticRegression(
-            C=c, max_iter=max_iterations, tol=tolerance, warm_start=True
+        probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
+        accuracy = probe.score(
+            scaler.transform(validation.astype("float64")), validation_labels
         )
-        if coefficients is not None:
-            probe.coef_, probe.intercept_, probe.classes_ = coefficients
-        probe.fit(train, train_labels)
-        coefficients = probe.coef_, probe.intercept_, probe.classes_
-        accuracy = probe.score(validation, splits["validation"][1])
         if best is None or accuracy > best[0]:
             best = accuracy, c, probe
     accuracy, c, probe = best
-    test = scaler.transform(splits["test"][0].astype("float64"))
+    if refit:
+        train = np.concatenate([train, validation])
+        train_labels = np.concatenate([train_labels, validation_labels])
+        scaler = StandardScaler(with_mean=standardize, with_std=standardize)
+        scaled = scaler.fit_transform(train.astype("float64"))
+        probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
+    layer_probe = make_pipeline(FunctionTransformer(_as_float64), scaler, probe)
     return (
         accuracy,
-        probe.score(test, splits["test"][1]),
+        layer_probe.score(*splits["test"]),
         c,
-        _gradient_norm(probe, train, train_labels),
+        _gradient_norm(probe, scaled, train_labels),
         bool(probe.n_iter_[0] < max_iterations),
+        layer_probe,
     )
+
+
+def _as_float64(features):
+    return features.astype("float64")
+
+
+def _fit(features, labels, c, max_iterations, tolerance, start):
+    """A fitted probe; `start` is one whose solution to start from."""
+    probe = LogisticRegression(
+        C=c, max_iter=max_iterations, tol=tolerance, warm_start=True
+    )
+    if start is not None and np.array_equal(start.classes_, np.unique(labels)):
+        probe.coef_, probe.intercept_ = start.coef_, start.intercept_
+        probe.classes_ = start.classes_
+    return probe.fit(features, labels)
 
 
 def _gradient_norm(probe, features, labels):
@@ -176,39 +258,33 @@ def _gradient_norm(probe, features, labels):
     return float(max(np.abs(weights).max(), np.abs(error.mean(axis=0)).max()))
 
 
+def check_regularization(values):
+    """`C` to choose from as a tuple, from a number or a sequence."""
+    values = tuple(np.atleast_1d(np.asarray(values)).tolist())
+    numbers = all(isinstance(c, (int, float)) for c in values)
+    if not values or not numbers or not all(0 < c < np.inf for c in values):
+        raise ValueError(
+            "regularization must be values of C > 0, a number or a sequence "
+            f"of numbers, received {values}."
+        )
+    return values
+
+
 def _check_set(name, features, labels):
-    features, labels = np.asarray(features), np.asarray(labels)
+    features = np.asarray(features)
     if features.ndim == 2:
         features = features[None]
-    if features.ndim != 3 or labels.shape != features.shape[1:2]:
+    shape = np.shape(labels)
+    if features.ndim != 3 or shape[:1] != features.shape[1:2]:
         raise ValueError(
             f"{name}: features must be (layers, images, width) or (images, "
             "width) with labels (images,), received "
-            f"{features.shape} and {labels.shape}."
+            f"{features.shape} and {shape}."
         )
+    if shape[0] == 0:
+        raise ValueError(f"{name}: there are no images. Pass at least one.")
     if not np.isfinite(features).all():
         raise ValueError(
             f"{name}: features are not finite. Did the model diverge?"
         )
-    return features, labels
-
-
-def check_classes(labels):
-    """Raises a `ValueError` for labels that no probe can be fitted on."""
-    classes = np.unique(labels)
-    if len(labels) == 0 or classes[0] < 0:
-        raise ValueError(
-            "A probe needs labelled images, and these have no labels."
-        )
-    if len(classes) < 2:
-        raise ValueError(
-            "A probe needs images of at least two classes, and all "
-            f"{len(labels)} have class {classes[0]}."
-        )
-    # Labels are 0 to C - 1, so a high label speaks of absent classes.
-    num_classes = int(classes[-1]) + 1
-    if len(labels) < num_classes:
-        raise ValueError(
-            f"A probe needs at least one image a class, received {len(labels)} "
-            f"images of {num_classes} classes. Pass more images."
-        )
+    return features, check_labels(labels)

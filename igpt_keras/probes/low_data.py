@@ -2,6 +2,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from igpt_keras.probes.labels import check_labels
+from igpt_keras.probes.logistic_regression import check_regularization
 
 
 def draw_balanced_subset(labels, labels_per_class, seed):
@@ -10,7 +14,7 @@ def draw_balanced_subset(labels, labels_per_class, seed):
     Raises:
         ValueError: if a class has fewer images.
     """
-    labels = np.asarray(labels)
+    labels = check_labels(labels)
     generator = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
@@ -58,9 +62,25 @@ def low_data_accuracy(
         fractions; the deviation divides by `num_subsets - 1`.
 
     Raises:
-        ValueError: if a class has fewer than `labels_per_class` images, or
-            `num_subsets` is less than 2.
+        ValueError: if a class has fewer than `labels_per_class` images,
+            `num_subsets` is less than 2, features are not those of one layer,
+            or labels are not whole numbers.
     """
+    train_features, test_features = map(
+        np.asarray, (train_features, test_features)
+    )
+    train_labels, test_labels = map(check_labels, (train_labels, test_labels))
+    for name, x, y in (
+        ("train", train_features, train_labels),
+        ("test", test_features, test_labels),
+    ):
+        if x.ndim != 2 or len(x) != len(y):
+            raise ValueError(
+                f"{name}: features must be those of one layer, (images, "
+                f"width) with labels (images,), received {x.shape} and "
+                f"{y.shape}."
+            )
+    (regularization,) = check_regularization(regularization)
     if num_subsets < 2:
         raise ValueError(
             "num_subsets must be >= 2, or there is no deviation, received "
@@ -75,6 +95,8 @@ def low_data_accuracy(
             StandardScaler(),
             LogisticRegression(C=regularization, max_iter=1000),
         )
-        probe.fit(train_features[subset], np.asarray(train_labels)[subset])
+        # BLAS threads fighting over such small products are slower than one.
+        with threadpool_limits(limits=1):
+            probe.fit(train_features[subset], train_labels[subset])
         accuracies.append(probe.score(test_features, test_labels))
     return float(np.mean(accuracies)), float(np.std(accuracies, ddof=1))

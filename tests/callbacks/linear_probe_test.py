@@ -1,3 +1,8 @@
+import copy
+import csv
+import json
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +10,9 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.probes import hold_out
+from igpt_keras.probes import probe_layers
+from igpt_keras.probes import why_no_probe
 
 
 def labelled(batch=24, seed=2):
@@ -20,19 +28,22 @@ def labelled(batch=24, seed=2):
     ]
 
 
-def fit(callbacks, epochs=3, **arguments):
+def noisy(batch, seed):
+    """A batch whose classes show in a few tokens only, and 0 most often."""
+    token_ids = tiny.token_ids(batch, seed)
+    labels = np.random.default_rng(seed).choice(3, batch, p=[0.5, 0.3, 0.2])
+    token_ids[:, ::8] = labels[:, None]
+    return [(token_ids, labels)]
+
+
+def fit(callbacks, epochs=3, num_layers=1, **arguments):
     keras.utils.set_random_seed(0)
-    model = igpt_keras.IGPT(**{**tiny.SIZE, "num_layers": 1})
+    model = igpt_keras.IGPT(**{**tiny.SIZE, "num_layers": num_layers})
     model.compile(keras.optimizers.Adam(1e-2))
     token_ids = tiny.token_ids(12)
+    arguments = {"batch_size": 4, "verbose": 0, **arguments}
     history = model.fit(
-        token_ids,
-        token_ids,
-        batch_size=4,
-        epochs=epochs,
-        callbacks=callbacks,
-        verbose=0,
-        **arguments,
+        token_ids, token_ids, epochs=epochs, callbacks=callbacks, **arguments
     )
     return model, history.history
 
@@ -80,11 +91,165 @@ def test_history_and_logs():
     assert history["val_probe_toy_accuracy"][-1] == 1.0
 
 
+def test_is_the_protocol_of_final_probes():
+    """The same layer, C and accuracy as `probe_layers` on the weights."""
+    train, test = noisy(90, seed=7), noisy(40, seed=11)
+    records = []
+    for arguments in (
+        {},
+        {"regularization": [1e-4, 1e-2]},
+        {"regularization": 1e-3},
+        {"layers": [3, 1]},
+        {"layers": 2},
+    ):
+        callback = igpt_keras.LinearProbe(train, test, verbose=0, **arguments)
+        model, _ = fit([callback], epochs=1, num_layers=3)
+        features, labels = igpt_keras.extract_features(model, train)
+        test_features, test_labels = igpt_keras.extract_features(model, test)
+        layers = sorted(np.atleast_1d(arguments.pop("layers", range(4))))
+        expected = probe_layers(
+            features[layers],
+            labels,
+            test_features[layers],
+            test_labels,
+            **arguments,
+        )
+        (record,) = callback.history
+        records.append(record)
+        assert record["layers"] == layers
+        for key, values in (
+            ("accuracy", expected.test_accuracy),
+            ("held_out_accuracy", expected.validation_accuracy),
+            ("regularization", expected.regularization),
+        ):
+            assert record[key] == values.tolist(), key
+        chosen = layers[int(np.argmax(expected.validation_accuracy))]
+        assert record["chosen_layer"] == record["best_layer"] == chosen
+        assert record["tied_layers"] == [
+            layers[i] for i in expected.tied_layers
+        ]
+    # There are cases in which a choice on test would be another one.
+    assert any(
+        max(r["accuracy"])
+        > r["accuracy"][r["layers"].index(r["chosen_layer"])] + 1e-9
+        for r in records
+    )
+    assert records[0]["accuracy"] != records[2]["accuracy"]
+
+
+def test_a_record_says_how_sure_it_is():
+    train, test = noisy(90, seed=7), noisy(120, seed=8)
+    callback = igpt_keras.LinearProbe(train, test, verbose=0)
+    fit([callback], epochs=1)
+    (record,) = callback.history
+    assert record == json.loads(json.dumps(record))
+    assert record["train_images"] == 90 and record["test_images"] == 120
+    assert record["held_out_images"] == len(hold_out(train[0][1])[1])
+    accuracy = record["accuracy"][record["chosen_layer"]]
+    assert 0 < accuracy < 1
+    assert record["standard_error"] == pytest.approx(
+        np.sqrt(accuracy * (1 - accuracy) / 120)
+    )
+    assert record["chance"] == pytest.approx(1 / 3)
+    assert record["largest_class_share"] == np.mean(test[0][1] == 0)
+
+
 def test_every_and_at_the_end():
     callback = probe(every=2)
     _, history = fit([callback], epochs=5)
     assert [r["epoch"] for r in callback.history] == [2, 4, 5]
-    assert len(history["val_probe_toy_accuracy"]) == 3
+    accuracy = [
+        r["accuracy"][r["layers"].index(r["chosen_layer"])]
+        for r in callback.history
+    ]
+    layers = [r["chosen_layer"] for r in callback.history]
+    # Every epoch has both: the last probe's, and what is worse than any.
+    assert history["val_probe_toy_accuracy"] == [
+        -np.inf,
+        *np.repeat(accuracy, [2, 1, 1])[:3],
+        accuracy[2],
+    ]
+    assert history["val_probe_toy_layer"] == [
+        -1,
+        layers[0],
+        layers[0],
+        layers[1],
+        layers[2],
+    ]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("validation_freq", [None, 1, 2])
+def test_nothing_is_pushed_out_of_a_csv_file(tmp_path, every, validation_freq):
+    validation = {}
+    if validation_freq:
+        token_ids = tiny.token_ids(4, seed=9)
+        validation = {
+            "validation_data": (token_ids, token_ids),
+            "validation_freq": validation_freq,
+        }
+    log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5",
+        monitor="val_probe_toy_accuracy",
+        mode="max",
+        save_best_only=True,
+        save_weights_only=True,
+    )
+    callback = probe(every=every)
+    _, history = fit([callback, log, best], epochs=4, **validation)
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for key in ("loss", "val_probe_toy_accuracy", "val_probe_toy_layer"):
+        written = [float(row[key]) for row in rows]
+        np.testing.assert_allclose(written, history[key])
+    if validation_freq:
+        written = [row["val_loss"] for row in rows]
+        ran = [(i + 1) % validation_freq == 0 for i in range(4)]
+        assert [value != "NA" for value in written] == ran
+        np.testing.assert_allclose(
+            [float(v) for v in written if v != "NA"], history["val_loss"]
+        )
+    # The first probe is better than no probe, and saved.
+    assert (tmp_path / f"{every}.weights.h5").is_file()
+
+
+def test_keys_of_logs_are_plain_text_elsewhere():
+    _, history = fit([probe()], epochs=1)
+    (key,) = [k for k in history if k.endswith("_accuracy")]
+    for copied in (pickle.loads(pickle.dumps(key)), copy.deepcopy(key)):
+        assert type(copied) is str and copied == "val_probe_toy_accuracy"
+
+
+def test_an_igpt_classifier_is_probed():
+    model = igpt_keras.IGPTClassifier(tiny.model(), num_classes=3)
+    model.compile(keras.optimizers.SGD(0.0))
+    train, test = noisy(90, seed=7), noisy(60, seed=8)
+    callback = igpt_keras.LinearProbe(train, test, verbose=0)
+    model.fit(*train[0], callbacks=[callback], verbose=0)
+    expected = igpt_keras.LinearProbe(train, test, verbose=0)
+    model.igpt.compile(keras.optimizers.SGD(0.0))
+    token_ids = train[0][0]
+    model.igpt.fit(token_ids, token_ids, callbacks=[expected], verbose=0)
+    assert len(callback.history[0]["accuracy"]) == 4
+    assert callback.history[0]["accuracy"] == expected.history[0]["accuracy"]
+
+
+def test_copies_after_a_fit(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    datasets = [
+        tf.data.Dataset.from_tensors(batch)
+        for batch in (noisy(60, seed=7)[0], noisy(30, seed=8)[0])
+    ]
+    callback = igpt_keras.LinearProbe(
+        *datasets, name="toy", log_dir=tmp_path, verbose=0
+    )
+    fit([callback], epochs=1)
+    copied = copy.deepcopy(callback)
+    assert copied.history == callback.history
+    fit([copied], epochs=2)
+    assert len(copied.history) == 2 and len(callback.history) == 1
 
 
 def test_probes_when_training_stops_early():
@@ -132,7 +297,7 @@ def test_several_datasets_and_fits():
 
 
 def test_event_files(tmp_path):
-    pytest.importorskip("tensorflow")
+    tf = pytest.importorskip("tensorflow")
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.util import tensor_util
 
@@ -149,40 +314,97 @@ def test_event_files(tmp_path):
             for tag in events.Tags()["tensors"]
         }
 
-    callback = probe(log_dir=tmp_path / "logs")
-    fit([callback])
-    tags = read(tmp_path / "logs" / "probe_toy")
-    layers = [f"accuracy_probe_toy/layer_{i:02d}" for i in range(2)]
-    assert set(tags) == {
-        *layers,
-        "accuracy_probe_toy/best",
-        "accuracy_probe_toy/best_layer",
-        "custom_scalars__config__",
-    }
-    for i, layer in enumerate(layers):
-        assert list(tags[layer]) == [3, 6, 9]
-        for record in callback.history:
-            assert tags[layer][record["step"]] == pytest.approx(
-                record["accuracy"][i]
-            )
-    assert (
-        b"accuracy_probe_toy/layer_"
-        in tags["custom_scalars__config__"][0].item()
+    train, test = noisy(90, seed=7), noisy(60, seed=8)
+    callback = igpt_keras.LinearProbe(
+        train, test, name="toy", log_dir=tmp_path / "logs", verbose=0
     )
-    runs = sorted((tmp_path / "logs" / "probe_toy").glob("after_*"))
-    assert [run.name for run in runs] == [
-        f"after_step_{step:08d}" for step in (3, 6, 9)
+    fit([callback])
+    run, group = tmp_path / "logs" / "probe_toy", "accuracy_probe_toy"
+    steps = [3, 6, 9]
+    tags = read(run)
+    pictures = tags.pop(f"{group}/curve")
+    assert list(pictures) == steps
+    images = [
+        tf.io.decode_png(value[2]).numpy()[..., :3]
+        for value in pictures.values()
     ]
-    by_depth = read(runs[-1])["accuracy_probe_toy/by_depth"]
-    assert list(by_depth) == [0, 1]
+    # A line more each time, on white.
+    coloured = [(np.ptp(image, axis=-1) > 30).sum() for image in images]
+    assert 0 < coloured[0] < coloured[1] < coloured[2]
+    assert all((image == 255).mean() > 0.7 for image in images)
+    layout = tags.pop("custom_scalars__config__")
+    assert f"{group}/layers$".encode() in layout[0].item()
+    # A card each, however many layers there are.
+    assert set(tags) == {
+        f"{group}/{key}" for key in ("chosen", "chosen_layer", "standard_error")
+    }
+    lines = {name: read(run / name) for name in ("layer_00", "layer_01")}
+    lines["chance"] = read(run / "chance")
+    for values in lines.values():
+        assert list(values) == [f"{group}/layers"]
+        assert list(values[f"{group}/layers"]) == steps
+    for record in callback.history:
+        step = record["step"]
+        chosen = record["accuracy"][record["chosen_layer"]]
+        for key, value in (
+            ("chosen", chosen),
+            ("chosen_layer", record["chosen_layer"]),
+            ("standard_error", record["standard_error"]),
+        ):
+            assert tags[f"{group}/{key}"][step] == pytest.approx(value)
+        for name, value in (
+            ("layer_00", record["accuracy"][0]),
+            ("layer_01", record["accuracy"][1]),
+            ("chance", record["largest_class_share"]),
+        ):
+            line = lines[name][f"{group}/layers"]
+            assert line[step] == pytest.approx(value)
+        depth = read(run / f"after_step_{step:08d}")
+        assert list(depth) == [f"{group}/by_depth"]
+        by_depth = depth[f"{group}/by_depth"]
+        assert list(by_depth) == [0, 1]
+        np.testing.assert_allclose(list(by_depth.values()), record["accuracy"])
+    assert len(list(run.glob("after_step_*"))) == 3
 
 
 def test_says_what_it_does(capsys):
-    fit([probe(verbose=1)], epochs=1)
+    train, test = noisy(90, seed=7), noisy(60, seed=8)
+    callback = igpt_keras.LinearProbe(train, test, name="toy")
+    fit([callback], epochs=1, num_layers=3)
     output = capsys.readouterr().out
-    assert "Probing toy after step 3" in output
-    assert "2/2" in output
-    assert "toy: " in output and "at layer" in output and " s\n" in output
+    (record,) = callback.history
+    accuracy = record["accuracy"][record["chosen_layer"]]
+    error = np.sqrt(accuracy * (1 - accuracy) / 60)
+    largest = np.mean(test[0][1] == 0)
+    others = [
+        str(layer)
+        for layer in record["tied_layers"]
+        if layer != record["chosen_layer"]
+    ]
+    assert others
+    assert output == (
+        "Probing toy after step 3:\n"
+        f"toy: {accuracy:.1%} +- {error:.1%} on 60 images at layer "
+        f"{record['chosen_layer']} of 3, probed in {record['seconds']:.1f} s\n"
+        f"  chance 33.3%, largest class {largest:.1%}; the layer was chosen "
+        f"on {record['held_out_images']} training images\n"
+        "  no layer is best: within a standard error there also "
+        f"{', '.join(others)}\n"
+    )
+
+
+def test_no_word_of_ties_where_there_are_none(capsys):
+    fit([probe(verbose=1, layers=1)], epochs=1)
+    assert "no layer is best" not in capsys.readouterr().out
+
+
+def test_its_line_does_not_follow_the_progress_bar(capsys):
+    fit([probe(verbose=1)], epochs=2, verbose=1)
+    output = capsys.readouterr().out
+    assert output.count("\nProbing toy") == 2
+    fit([probe(verbose=1)], epochs=2, verbose=2)
+    output = capsys.readouterr().out
+    assert output.count("Probing toy") == 2 and "\n\n" not in output
 
 
 def test_without_verbose_says_nothing(capsys):
@@ -194,21 +416,66 @@ def test_refuses_what_cannot_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="log_dir .* cannot be written"):
         probe(log_dir=tmp_path / "file" / "logs")
-    with pytest.raises(ValueError, match="every must be >= 1"):
-        probe(every=0)
-    with pytest.raises(ValueError, match="layers must be in 0 to 1"):
-        fit([probe(layers=[2])])
-    token_ids = tiny.token_ids(4)
-    for labels, message in (
-        (np.zeros(4, int), "at least two classes"),
-        (np.array([0, 1, 2, 9]), "4 images of 10 classes"),
-        (np.array([0, 0, 0, 1]), "Class 1 has one image"),
+    for arguments, message in (
+        ({"every": 0}, "every must be >= 1"),
+        ({"every": 1.5}, "every must be an int, epochs, received 1.5"),
+        ({"every": True}, "every must be an int"),
+        ({"layers": []}, "layers is empty"),
+        ({"layers": [1.5]}, "layers must be an int, a layer, or a sequence"),
+        ({"layers": "1"}, "layers must be an int"),
+        ({"regularization": 0}, "regularization must be values of C > 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            fit(
-                [
-                    igpt_keras.LinearProbe(
-                        [(token_ids, labels)], labelled(), verbose=0
-                    )
-                ]
-            )
+            probe(**arguments)
+    for layers in (2, [0, 2], -1):
+        with pytest.raises(ValueError, match="layers must be in 0 to 1"):
+            fit([probe(layers=layers)])
+
+
+@pytest.mark.parametrize(
+    "labels, test_labels",
+    [
+        ([0, 0, 0, 0], [0, 0, 0, 0]),
+        ([0, 1, 2, 9], [0, 1, 2, 9]),
+        ([-1, -1, -1, -1], [-1, -1, -1, -1]),
+        ([0, 0, 1, 1], [2, 2, 2, 2]),
+    ],
+)
+def test_labels_that_cannot_be_probed_are_refused_before_training(
+    labels, test_labels
+):
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    token_ids = tiny.token_ids(4)
+    reason = why_no_probe(labels, test_labels)
+    assert reason
+    callback = igpt_keras.LinearProbe(
+        [(token_ids, labels)], [(token_ids, test_labels)], verbose=0
+    )
+    with pytest.raises(ValueError) as error:
+        fit([callback, count])
+    assert str(error.value) == reason and not steps
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1], [0, 5, 5, 700]])
+def test_small_classes_and_gaps_do_not_end_a_run(labels):
+    data = [(tiny.token_ids(4), labels)]
+    assert why_no_probe(labels, labels) is None
+    callback = igpt_keras.LinearProbe(data, data, verbose=0)
+    fit([callback], epochs=1)
+    assert len(callback.history) == 1
+
+
+def test_bad_batches_are_refused_before_training():
+    token_ids, labels = tiny.token_ids(4), [0, 0, 1, 1]
+    good = (token_ids, labels)
+    for bad, message in (
+        ((token_ids, [0, 0, 1, 1.5]), "whole numbers"),
+        ((token_ids + 11, labels), r"in \[0, 11\)"),
+        ((token_ids, labels[:3]), "4 images and 3 labels"),
+    ):
+        for sets in (([good, bad], [good]), ([good], [good, bad])):
+            with pytest.raises(ValueError, match=message):
+                fit([igpt_keras.LinearProbe(*sets, verbose=0)])

@@ -30,3 +30,5 @@ def test_refuses_what_is_not_there():
         concatenate_layers(features, 4, num_layers=1)
     with pytest.raises(ValueError, match="num_layers must be 1 to 4"):
         concatenate_layers(features, 2)
+    with pytest.raises(ValueError, match=r"features must be \(layers, images"):
+        concatenate_layers(features[0], 2, num_layers=1)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -80,6 +83,110 @@ def test_a_shuffled_dataset_keeps_labels_with_images():
     np.testing.assert_allclose(features, ordered[:, labels], atol=1e-5)
 
 
+def test_labels_of_any_kind_and_empty_batches():
+    model, token_ids = tiny.model(), tiny.token_ids()
+    expected, _ = igpt_keras.extract_features(model, batches(token_ids, 4))
+    for labels in (
+        [4, 0, 2, 9],
+        (4.0, 0.0, 2.0, 9.0),
+        np.array([4, 0, 2, 9], "uint8"),
+    ):
+        empty = (np.zeros((0, 16), "int32"), [])
+        features, found = igpt_keras.extract_features(
+            model, [empty, (token_ids.tolist(), labels), empty]
+        )
+        np.testing.assert_array_equal(found, [4, 0, 2, 9])
+        assert found.dtype == np.int32
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_labels_of_a_tf_dataset_are_not_cut_or_rounded():
+    """Under a policy too whose floats cannot hold them."""
+    tf = pytest.importorskip("tensorflow")
+    model, token_ids = tiny.model(), tiny.token_ids()
+
+    def extract(labels):
+        dataset = tf.data.Dataset.from_tensor_slices((token_ids, labels))
+        return igpt_keras.extract_features(model, dataset.batch(3))
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for dtype in ("float32", "float64", "int64", "uint16"):
+            labels = np.array([0, 257, 4099, 3], dtype)
+            _, found = extract(labels)
+            np.testing.assert_array_equal(found, [0, 257, 4099, 3])
+        np.testing.assert_array_equal(
+            extract(np.array([True, False, True, True]))[1], [1, 0, 1, 1]
+        )
+        # The fraction is in the second batch, which nothing looks at before.
+        with pytest.raises(ValueError, match="whole numbers"):
+            extract(np.array([0, 1, 2, 0.5], "float32"))
+        with pytest.raises(ValueError, match="must be integers"):
+            extract(np.array(["a", "b", "c", "d"]))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_the_global_policy_changes_nothing(policy):
+    model, data = tiny.model(), batches(tiny.token_ids(), 3)
+    expected, _ = igpt_keras.extract_features(model, data)
+    keras.config.set_dtype_policy(policy)
+    try:
+        features, _ = igpt_keras.extract_features(model, data)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(features, expected)
+
+
+def test_a_classifier_has_the_features_of_its_model():
+    model, data = tiny.model(), batches(tiny.token_ids(), 4)
+    classifier = igpt_keras.IGPTClassifier(model, num_classes=4)
+    features, _ = igpt_keras.extract_features(classifier, data)
+    expected, _ = igpt_keras.extract_features(model, data)
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+STRATEGIES = """
+import contextlib
+import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+one = tf.distribute.MirroredStrategy(["CPU:0"])
+plain = tiny.model()
+with two.scope():
+    mirrored = tiny.model()
+token_ids, labels = tiny.token_ids(7), np.arange(7)
+arrays = [(token_ids[:3], labels[:3]), (token_ids[3:], labels[3:])]
+dataset = tf.data.Dataset.from_tensor_slices((token_ids, labels)).batch(3)
+expected, _ = igpt_keras.extract_features(plain, arrays)
+for model in (plain, mirrored):
+    for scope in (contextlib.nullcontext, one.scope, two.scope):
+        for data in (arrays, dataset):
+            with scope():
+                features, found = igpt_keras.extract_features(model, data)
+            np.testing.assert_array_equal(found, labels)
+            np.testing.assert_allclose(features, expected, atol=1e-5)
+"""
+
+
+def test_whatever_strategy_surrounds_the_call(subprocess_environment):
+    pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.distribute is TensorFlow's")
+    result = subprocess.run(
+        [sys.executable, "-c", STRATEGIES],
+        env=subprocess_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
 def test_mixed_precision_features_are_float32():
     model = igpt_keras.IGPT(**tiny.SIZE, dtype="mixed_bfloat16")
     exact = igpt_keras.IGPT(**tiny.SIZE)
@@ -103,6 +210,19 @@ def one_hot(batch):
         (lambda data: [(data[0][0] + 11, data[0][1])], r"in \[0, 11\)"),
         (lambda data: [(data[0][0][:, :3], data[0][1])], "must have shape"),
         (one_hot, "one int label per image"),
+        (lambda data: [(data[0][0], data[0][1][:3])], "4 images and 3 labels"),
+        (lambda data: [(data[0][0], list("abcd"))], "must be integers"),
+        (lambda data: [(data[0][0], [0, 1, 2, 0.5])], "whole numbers"),
+        (lambda data: data[0], "Put a single batch in a list"),
+        (lambda data: [(*data[0], 1)], "received a tuple of 3"),
+        (lambda data: [({"images": 1}, data[0][1])], r"dict of \['images'\]"),
+        (
+            lambda data: [
+                ({"token_ids": data[0][0], "mask": tiny.mask()}, data[0][1])
+            ],
+            "An autoregressive model takes one tensor",
+        ),
+        (lambda data: [(np.zeros((0, 16), "int32"), [])], "it has no image"),
         (iter, "is a generator, which can be read once"),
     ],
 )

@@ -5,8 +5,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from igpt_keras import fit_logistic_regression
-from igpt_keras.probes import low_data_accuracy
-from igpt_keras.probes.low_data import draw_balanced_subset
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +73,17 @@ def test_layer_and_c_are_chosen_on_validation(digits):
     assert result.test_accuracy[1] > 0.5 > result.test_accuracy[0]
 
 
+def test_ties_go_to_the_stronger_penalty_and_the_lower_layer():
+    x, y = np.eye(3).repeat(20, axis=0), np.arange(3).repeat(20)
+    features = np.stack([0 * x, x, x])
+    result = fit_logistic_regression(
+        features, y, features, y, features, y, regularization=[1.0, 0.1, 10.0]
+    )
+    assert result.validation_accuracy[1:].tolist() == [1.0, 1.0]
+    assert result.regularization.tolist() == [0.1] * 3
+    assert result.chosen_layer == 1 and result.tied_layers == [1, 2]
+
+
 def test_separable_and_shuffled_labels():
     generator = np.random.default_rng(0)
     y = generator.integers(0, 4, 600)
@@ -101,14 +110,21 @@ def test_two_classes():
     "labels, message",
     [
         (np.full(6, 3), "at least two classes, and all 6 have class 3"),
-        (np.array([0, 1, 2, 3, 4, 9]), "6 images of 10 classes"),
-        (np.full(6, -1), "have no labels"),
+        (np.full(6, -1), "6 of 6 have no label"),
+        (["a"] * 6, "must be integers"),
+        (np.full(6, 0.5), "whole numbers"),
     ],
 )
 def test_refuses_labels_that_cannot_be_probed(labels, message):
     x = np.zeros((6, 2))
     with pytest.raises(ValueError, match=message):
         fit_logistic_regression(x, labels, x, labels, x, labels)
+
+
+def test_as_many_images_as_classes_whatever_their_numbers():
+    x, labels = np.eye(6), [0, 1, 2, 40, 41, 999]
+    result = fit_logistic_regression(x, labels, x, labels, x, labels)
+    assert result.test_accuracy.tolist() == [1.0]
 
 
 def test_refuses_bad_features():
@@ -119,40 +135,39 @@ def test_refuses_bad_features():
         fit_logistic_regression(x, y, x, y, x * np.nan, y)
     with pytest.raises(ValueError, match="same layers and width"):
         fit_logistic_regression(x, y, x, y, x[:, :1], y)
-    with pytest.raises(ValueError, match="values of C > 0"):
-        fit_logistic_regression(x, y, x, y, x, y, regularization=[0])
+    with pytest.raises(ValueError, match="test: there are no images"):
+        fit_logistic_regression(x, y, x, y, x[:0], y[:0])
+    for c in (0, [0], [], [np.nan], np.inf, "1", [1.0, -1.0]):
+        with pytest.raises(ValueError, match="values of C > 0"):
+            fit_logistic_regression(x, y, x, y, x, y, regularization=c)
 
 
-def test_subsets_are_balanced_distinct_and_fixed_by_the_seed():
-    labels = np.random.default_rng(0).integers(0, 10, 1000)
-    subsets = [draw_balanced_subset(labels, 4, (0, i)) for i in range(5)]
-    for subset in subsets:
-        assert np.bincount(labels[subset]).tolist() == [4] * 10
-        assert len(set(subset)) == 40
-    assert len({tuple(s) for s in subsets}) == 5
-    again = draw_balanced_subset(labels, 4, (0, 3))
-    np.testing.assert_array_equal(again, subsets[3])
+def test_a_number_is_one_strength(digits):
+    result = fit_logistic_regression(*digits, regularization=0.1)
+    assert result.regularization.tolist() == [0.1]
 
 
-def test_low_data_accuracy(digits):
-    train, y, _, _, test, t = digits
-    mean, deviation = low_data_accuracy(train, y, test, t)
-    assert 0.6 < mean < 0.9 and 0 < deviation < 0.1
-    more, _ = low_data_accuracy(train, y, test, t, labels_per_class=25)
-    assert more > mean + 0.05
-    # The deviation divides by the number of subsets less one: for two subsets
-    # with mean m, of which the first scores a, it is |a - m| * sqrt(2).
-    two, spread = low_data_accuracy(train, y, test, t, num_subsets=2)
-    subset = draw_balanced_subset(y, 4, (0, 0))
-    scaler = StandardScaler().fit(train[subset])
-    probe = LogisticRegression(max_iter=1000)
-    probe.fit(scaler.transform(train[subset]), y[subset])
-    first = probe.score(scaler.transform(test), t)
-    assert abs(spread - abs(first - two) * np.sqrt(2)) < 1e-9
-    with pytest.raises(ValueError, match="num_subsets must be >= 2"):
-        low_data_accuracy(train, y, test, t, num_subsets=1)
+def test_refit_takes_validation_in(digits):
+    """With the strength chosen before, on train alone."""
+    strengths = [0.001, 0.1]
+    refitted = fit_logistic_regression(
+        *digits, regularization=strengths, refit=True, tolerance=1e-6
+    )
+    plain = fit_logistic_regression(
+        *digits, regularization=strengths, tolerance=1e-6
+    )
+    assert refitted.regularization == plain.regularization
+    assert refitted.validation_accuracy == plain.validation_accuracy
+    x, y = (np.concatenate([digits[i], digits[i + 2]]) for i in (0, 1))
+    scaler = StandardScaler().fit(x)
+    probe = LogisticRegression(
+        C=refitted.regularization[0], max_iter=1000, tol=1e-6
+    ).fit(scaler.transform(x), y)
+    coefficients = refitted.probes[0][-1].coef_
+    np.testing.assert_allclose(coefficients, probe.coef_, atol=2e-3)
+    assert np.abs(plain.probes[0][-1].coef_ - coefficients).max() > 0.01
 
 
-def test_low_data_needs_enough_images():
-    with pytest.raises(ValueError, match="Class 1 has 2 images"):
-        draw_balanced_subset(np.array([0, 0, 0, 0, 1, 1]), 4, 0)
+def test_no_progress_bar_into_a_file(digits, capsys):
+    fit_logistic_regression(*digits, regularization=0.001, verbose=1)
+    assert capsys.readouterr().out == ""
