@@ -4,6 +4,7 @@ from keras import initializers
 from keras import ops
 
 from igpt_keras.backend import concrete
+from igpt_keras.backend import precise_matmul
 from igpt_keras.backend import sum_across_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.quantizer_interface import check_dtype
@@ -165,7 +166,7 @@ class VectorQuantizer(keras.layers.Layer):
         squares = ops.sum(ops.square(codebook), axis=0)
 
         def nearest_of_row(row):
-            distance = squares - 2 * ops.matmul(row, codebook)
+            distance = squares - 2 * precise_matmul(row, codebook)
             return ops.cast(ops.argmin(distance, axis=-1), "int32")
 
         # A row of the grid at a time: all distances of the paper's batch would

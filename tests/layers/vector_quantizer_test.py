@@ -66,6 +66,50 @@ def test_takes_the_nearest_code():
     )
 
 
+@pytest.mark.parametrize("bits", [7, 10])
+def test_rounded_products_lose_no_code(bits, monkeypatch):
+    """Accelerators round operands to bfloat16 (7 bits) or tf32 (10)."""
+    generator = np.random.default_rng(0)
+    quantizer = build(size=500)
+    quantizer.codebook.assign(3 + 0.1 * generator.normal(size=(500, WIDTH)))
+    inputs = 3 + 0.1 * generator.normal(size=(20, 4, 4, WIDTH))
+    inputs = inputs.astype("float32")
+    expected = nearest(array(quantizer.codebook), inputs)
+    matmul = ops.matmul
+
+    def round_operand(x):
+        mantissa, exponent = np.frexp(array(x))
+        mantissa = np.rint(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1)
+        return np.ldexp(mantissa, exponent).astype("float32")
+
+    def rounded(x, y):
+        return matmul(round_operand(x), round_operand(y))
+
+    # By its definition, with rounded products: a test of the test.
+    codebook = array(quantizer.codebook)
+    products = array(rounded(inputs, codebook.T))
+    found = (np.square(codebook).sum(axis=1) - 2 * products).argmin(axis=-1)
+    assert (found != expected).mean() > 0.1
+    if keras.backend.backend() == "jax":
+        # There an argument says so.
+        import jax
+
+        program = str(jax.make_jaxpr(quantizer.nearest)(inputs))
+        assert "dot_general" in program and "HIGHEST" in program
+        assert program.count("dot_general") == 1
+    else:
+        monkeypatch.setattr(ops, "matmul", rounded)
+        monkeypatch.setattr(
+            ops, "map", lambda f, xs: ops.stack(list(map(f, xs)))
+        )
+    found = array(quantizer.nearest(inputs))
+    # Two codes at one distance up to what float32 rounds are both right.
+    assert (found != expected).mean() < 0.01
+    difference = inputs - codebook[found], inputs - codebook[expected]
+    distances = [np.square(x.astype("float64")).sum(-1) for x in difference]
+    np.testing.assert_allclose(*distances, atol=2e-5)
+
+
 def test_two_steps_of_moving_averages():
     quantizer = build(revive=False, decay=0.9)
     expected = state(quantizer)
