@@ -6,6 +6,7 @@ from keras import ops
 from igpt_keras.backend import concrete
 from igpt_keras.backend import precise_matmul
 from igpt_keras.backend import sum_across_replicas
+from igpt_keras.layers import threefry
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.quantizer_interface import check_dtype
 from igpt_keras.layers.quantizer_interface import check_vectors
@@ -46,7 +47,8 @@ class VectorQuantizer(keras.layers.Layer):
         decay: float in [0, 1). Of the averages, a step. Defaults to 0.99; the
             paper does not give it.
         revive: bool. Whether dead codes are revived. Defaults to `True`.
-        seed: optional int. Of the revived codes' places.
+        seed: optional int. Of the first codebook and the revived codes'
+            places, the same whether compiled or not.
         **kwargs: Base layer arguments, such as `name`.
 
     Call arguments:
@@ -225,7 +227,7 @@ class VectorQuantizer(keras.layers.Layer):
         usage = ops.cumsum(ops.where(dead, 0.0, counts))
         # Systematic sampling: one draw, and as many equal steps as are dead.
         rank = ops.cumsum(ops.cast(dead, "float32")) - 1
-        start = keras.random.uniform((), seed=self.seed_generator)
+        start = threefry.uniform((), self.seed_generator.next())
         place = (rank + start) / ops.maximum(rank[-1] + 1, 1)
         parents = ops.searchsorted(usage, place * usage[-1], side="right")
         parents = ops.minimum(ops.cast(parents, "int32"), size - 1)
@@ -237,8 +239,8 @@ class VectorQuantizer(keras.layers.Layer):
         sharers = ops.maximum(sharers, 1.0)
         counts = ops.take(counts / sharers, parents)
         sums = ops.take(sums / sharers[:, None], parents, axis=0)
-        offset = noise * keras.random.normal(
-            sums.shape, seed=self.seed_generator
+        offset = noise * threefry.normal(
+            tuple(sums.shape), self.seed_generator.next()
         )
         offset = ops.where(dead[:, None], offset, 0.0)
         return counts, sums + counts[:, None] * offset, dead
