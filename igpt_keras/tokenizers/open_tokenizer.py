@@ -17,7 +17,7 @@ def open_tokenizer(directory):
     Raises:
         ValueError: if it is damaged.
     """
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).expanduser()
     if (directory / vq_vae_directory.CONFIG).is_file():
         return VQVAETokenizer.from_preset(directory)
     if (directory / "palette.npy").is_file():

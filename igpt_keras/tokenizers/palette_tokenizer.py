@@ -303,7 +303,7 @@ class PaletteTokenizer(keras.layers.Layer):
 
     def save_palette(self, path):
         """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""
-        write_array(path, self.palette)
+        write_array(pathlib.Path(path).expanduser(), self.palette)
 
     def save_to_preset(self, directory):
         """Writes the palette beside a model's preset."""
@@ -312,7 +312,7 @@ class PaletteTokenizer(keras.layers.Layer):
     @classmethod
     def from_preset(cls, directory):
         """Opens the palette that `save_to_preset` wrote."""
-        return cls(pathlib.Path(directory) / _FILE)
+        return cls(pathlib.Path(directory).expanduser() / _FILE)
 
     def get_config(self):
         return {**super().get_config(), "palette": self.palette.tolist()}
@@ -355,7 +355,8 @@ def _k_means(colours, counts, start, seed, clusters, max_iterations, on_round):
 
 
 def _read_palette(path):
-    if not os.path.isfile(path):
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
         raise ValueError(f"No palette at {os.fspath(path)!r}.")
     try:
         return np.array(open_array(path))
