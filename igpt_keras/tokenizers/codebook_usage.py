@@ -1,6 +1,8 @@
 import keras
 from keras import ops
 
+from igpt_keras.tokenizers.checks import check_token_ids
+
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
 class CodebookUsage(keras.metrics.Metric):
@@ -13,6 +15,10 @@ class CodebookUsage(keras.metrics.Metric):
     Args:
         vocabulary_size: int. Codes, `V`.
         **kwargs: Base metric arguments, such as `name`.
+
+    Raises:
+        ValueError: from `update_state` for weights, and for ids that are not
+            integers in `[0, V)` where their values are at hand.
 
     Example:
     >>> usage = CodebookUsage(vocabulary_size=4)
@@ -29,7 +35,13 @@ class CodebookUsage(keras.metrics.Metric):
         )
 
     def update_state(self, token_ids, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                "sample_weight is not for CodebookUsage: a code is used or "
+                "not. Leave it out."
+            )
         token_ids = ops.reshape(ops.convert_to_tensor(token_ids), (-1,))
+        check_token_ids(token_ids, self.vocabulary_size)
         ones = ops.ones_like(token_ids, dtype="float32")
         counts = ops.segment_sum(
             ones, token_ids, num_segments=self.vocabulary_size

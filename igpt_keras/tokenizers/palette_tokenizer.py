@@ -14,6 +14,7 @@ from igpt_keras.storage.array_file import open_array
 from igpt_keras.storage.array_file import write_array
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
+from igpt_keras.tokenizers.checks import token_ids_shape
 
 # Pixels compared with their candidates at a time: what a cache holds.
 _CHUNK = 1024
@@ -63,16 +64,23 @@ class PaletteTokenizer(keras.layers.Layer):
         super().__init__(**kwargs)
         if isinstance(palette, (str, os.PathLike)):
             palette = _read_palette(palette)
-        palette = np.asarray(palette)
+        try:
+            palette = np.asarray(palette)
+        except ValueError as error:
+            raise ValueError(
+                "palette must be floats of shape (V, 3), received rows of "
+                "different lengths."
+            ) from error
         if (
             palette.ndim != 2
             or palette.shape[1] != 3
+            or len(palette) == 0
             or not np.issubdtype(palette.dtype, np.floating)
         ):
             raise ValueError(
                 "palette must be floats of shape (V, 3), received "
-                f"{palette.dtype} of shape {palette.shape}. Scale uint8 "
-                "colours with `colours / 127.5 - 1`."
+                f"{palette.dtype} of shape {palette.shape}. Scale colours of "
+                "0 to 255 with `colours / 127.5 - 1`."
             )
         if not (np.abs(palette) <= 1).all():
             raise ValueError(
@@ -204,8 +212,12 @@ class PaletteTokenizer(keras.layers.Layer):
         pixels = ops.reshape(ops.cast(images, "float32"), (-1, 3))
         count = ops.shape(pixels)[0]
         # The size of a chunk is static even where the batch is not.
-        chunk = min(_CHUNK, count) if isinstance(count, int) else _CHUNK
-        pixels = ops.pad(pixels, [[0, -count % chunk], [0, 0]])
+        chunk, missing = _CHUNK, -count % _CHUNK
+        if isinstance(count, int):
+            chunk = max(1, min(_CHUNK, count))
+            # One chunk at least, also of no images.
+            missing = -count % chunk if count else 1
+        pixels = ops.pad(pixels, [[0, missing], [0, 0]])
         chunks = ops.reshape(pixels, (-1, chunk, 3))
         token_ids = ops.map(self._nearest, chunks)
         token_ids = ops.reshape(token_ids, (-1,))[:count]
@@ -277,7 +289,7 @@ class PaletteTokenizer(keras.layers.Layer):
             ValueError: for another shape or dtype, and for ids out of range
                 where their values are at hand.
         """
-        shape = tuple(getattr(token_ids, "shape", ()))
+        shape = token_ids_shape(token_ids)
         side = math.isqrt(shape[1]) if len(shape) == 2 else 0
         if len(shape) != 2 or side * side != shape[1]:
             raise ValueError(

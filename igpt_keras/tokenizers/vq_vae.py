@@ -13,6 +13,7 @@ from igpt_keras.tokenizers.autoencoder import decoder_layers
 from igpt_keras.tokenizers.autoencoder import encoder_layers
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
+from igpt_keras.tokenizers.checks import token_ids_shape
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 from igpt_keras.tokenizers.pixel_statistics import pixel_statistics
 from igpt_keras.tokenizers.vq_vae_data import checked_arguments
@@ -298,8 +299,8 @@ class VQVAE(keras.Model):
                 where their values are at hand.
         """
         grid = (self.model_resolution, self.model_resolution)
-        shape = tuple(getattr(token_ids, "shape", ()))
-        if shape[1:] != grid:
+        shape = token_ids_shape(token_ids)
+        if len(shape) != 3 or shape[1:] != grid:
             raise ValueError(
                 f"token_ids must have shape (B, {grid[0]}, {grid[1]}), "
                 f"received {shape}."

@@ -260,6 +260,7 @@ def test_data_is_measured_once():
         ({"model_resolution": 0}, "model_resolution must be a positive int"),
         ({"vocabulary_size": 0}, "vocabulary_size must be a positive int"),
         ({"quantizer": FiniteScalarQuantizer((3, 3))}, "Pass the same number"),
+        ({"quantizer": "ema"}, "quantizer must be a layer, .*received 'ema'"),
     ],
 )
 def test_refuses_bad_sizes(arguments, message):
@@ -330,6 +331,7 @@ def test_nothing_to_fit_is_refused():
         (np.zeros((1, 4, 4)), "must be integers, received float64"),
         (np.zeros((1, 3, 5), int), r"shape \(B, 4, 4\), received \(1, 3, 5\)"),
         (np.zeros((1, 16), int), r"shape \(B, 4, 4\), received"),
+        ([[[0] * 4] * 4], "must be an array, received a list"),
     ],
 )
 def test_codes_that_are_none_are_refused(token_ids, message):
