@@ -78,6 +78,50 @@ def test_adam_moves_every_variable_as_numpy_does(kind):
             )
 
 
+def loss_of(outputs, pixels, loss):
+    error = array(outputs["reconstructions"]) - pixels
+    return (np.square(error) if loss == "l2" else np.abs(error)).mean()
+
+
+@pytest.mark.parametrize("loss", ["l2", "l1"])
+@pytest.mark.parametrize("cost", [0.0, 0.7])
+def test_loss_is_what_was_asked_for(loss, cost):
+    """The kind of `loss` and the weight of the commitment, in numbers."""
+    names = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
+    images = pictures()
+    model = build(commitment_cost=cost)
+    model.adapt(images)
+    # Far from their codes, so that the commitment counts.
+    model.quantizer.codebook.assign(3 + array(model.quantizer.codebook))
+    model.compile(loss=names[loss])
+    pixels = array(model.normalize(images))
+    encodings = array(model.encoder(pixels))
+    outputs = model(images)
+    codes = array(model.quantizer.lookup(outputs["token_ids"]))
+    commitment = cost * np.square(encodings - codes).mean()
+    assert commitment > 3 or cost == 0
+    found = model.test_on_batch(images, return_dict=True)
+    np.testing.assert_allclose(found["commitment"], commitment, rtol=1e-4)
+    expected = loss_of(outputs, pixels, loss) + commitment
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
+
+
+def test_commitment_moves_the_encoder_in_proportion():
+    images = pictures()
+    steps = []
+    for cost in (0.0, 1.0, 3.0):
+        model = build(commitment_cost=cost)
+        model.adapt(images)
+        model.compile(keras.optimizers.SGD(1.0))
+        before = array(model.encoder.layers[-1].kernel)
+        model.train_on_batch(images)
+        steps.append(array(model.encoder.layers[-1].kernel) - before)
+    assert np.abs(steps[1] - steps[0]).max() > 1e-4
+    np.testing.assert_allclose(
+        steps[2] - steps[0], 3 * (steps[1] - steps[0]), atol=1e-6
+    )
+
+
 def trained(**arguments):
     """Weights and codebook after steps that revive codes."""
     model = build()
