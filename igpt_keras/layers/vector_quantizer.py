@@ -1,3 +1,5 @@
+import operator
+
 import keras
 import numpy as np
 from keras import initializers
@@ -95,13 +97,17 @@ class VectorQuantizer(keras.layers.Layer):
                 "commitment_cost must be finite and >= 0, received "
                 f"{commitment_cost}."
             )
-        self.vocabulary_size = vocabulary_size
-        self.embedding_dim = embedding_dim
+        self.vocabulary_size = operator.index(vocabulary_size)
+        self.embedding_dim = operator.index(embedding_dim)
         self.commitment_cost = commitment_cost
         self.decay = decay
         self.revive = revive
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        if isinstance(seed, bool) or not (
+            seed is None or hasattr(seed, "__index__")
+        ):
+            raise ValueError(f"seed must be an int or None, received {seed!r}.")
+        self.seed = None if seed is None else operator.index(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
         def state(name, shape, initializer):

@@ -1,6 +1,9 @@
+import operator
+
 import keras
 from keras import ops
 
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.tokenizers.checks import check_token_ids
 
 
@@ -29,9 +32,10 @@ class CodebookUsage(keras.metrics.Metric):
 
     def __init__(self, vocabulary_size, name="codebook_usage", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.vocabulary_size = vocabulary_size
+        check_positive_ints(vocabulary_size=vocabulary_size)
+        self.vocabulary_size = operator.index(vocabulary_size)
         self.counts = self.add_variable(
-            (vocabulary_size,), initializer="zeros", name="counts"
+            (self.vocabulary_size,), initializer="zeros", name="counts"
         )
 
     def update_state(self, token_ids, sample_weight=None):

@@ -10,6 +10,7 @@ from keras import ops
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus
 
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.storage.array_file import open_array
 from igpt_keras.storage.array_file import write_array
 from igpt_keras.tokenizers.checks import check_images
@@ -122,12 +123,12 @@ class PaletteTokenizer(keras.layers.Layer):
         Raises:
             ValueError: if images are not uint8 RGB, or there are none.
         """
+        check_positive_ints(
+            vocabulary_size=vocabulary_size, max_pixels=max_pixels
+        )
         pixels = check_images(_as_array(images)).reshape(-1, 3)
-        if len(pixels) == 0 or vocabulary_size < 1:
-            raise ValueError(
-                "A palette needs at least one pixel and one colour, received "
-                f"{len(pixels)} pixels and vocabulary_size={vocabulary_size}."
-            )
+        if len(pixels) == 0:
+            raise ValueError("A palette needs at least one pixel, received 0.")
         if len(pixels) > max_pixels:
             generator = np.random.default_rng(seed)
             chosen = generator.choice(len(pixels), max_pixels, replace=False)
@@ -171,21 +172,24 @@ class PaletteTokenizer(keras.layers.Layer):
         Raises:
             ValueError: if colours and counts are not of that form.
         """
+        check_positive_ints(
+            vocabulary_size=vocabulary_size,
+            start_pixels=start_pixels,
+            max_iterations=max_iterations,
+        )
         colours, counts = np.asarray(colours), np.asarray(counts)
         if (
             counts.ndim != 1
             or colours.dtype != "uint8"
             or colours.shape != (len(counts), 3)
-            or min(len(counts), vocabulary_size, max_iterations) < 1
+            or len(counts) == 0
             or not (counts > 0).all()
         ):
             raise ValueError(
-                "A palette needs uint8 colours (D, 3), as many positive counts "
-                "and at least one colour and one iteration, received "
-                f"{colours.dtype} {colours.shape}, counts {counts.shape}, "
-                f"vocabulary_size={vocabulary_size} and "
-                f"max_iterations={max_iterations}. Leave out colours that do "
-                "not occur."
+                "A palette needs uint8 colours (D, 3), one at least, and as "
+                f"many positive counts, received {colours.dtype} "
+                f"{colours.shape} and counts {counts.shape}. Leave out colours "
+                "that do not occur."
             )
         colours = colours / 127.5 - 1
         if len(colours) > vocabulary_size:

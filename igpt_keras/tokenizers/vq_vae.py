@@ -1,3 +1,5 @@
+import operator
+
 import keras
 import numpy as np
 from keras import ops
@@ -89,6 +91,14 @@ class VQVAE(keras.Model):
         quantizer=None,
         **kwargs,
     ):
+        check_positive_ints(
+            input_resolution=input_resolution,
+            model_resolution=model_resolution,
+            vocabulary_size=vocabulary_size,
+        )
+        input_resolution = operator.index(input_resolution)
+        model_resolution = operator.index(model_resolution)
+        vocabulary_size = operator.index(vocabulary_size)
         halvings = _count_halvings(input_resolution, model_resolution)
         # Whatever the global policy, for the same tokens everywhere.
         kwargs.setdefault("dtype", "float32")
@@ -385,9 +395,6 @@ def _convolve(network, inputs, training=False):
 
 
 def _count_halvings(input_resolution, model_resolution):
-    check_positive_ints(
-        input_resolution=input_resolution, model_resolution=model_resolution
-    )
     ratio, rest = divmod(input_resolution, model_resolution)
     if rest or ratio < 2 or ratio & (ratio - 1):
         raise ValueError(

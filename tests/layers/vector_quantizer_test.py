@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -285,6 +287,9 @@ def test_mixed_precision_computes_in_float32():
     "arguments, message",
     [
         ({"vocabulary_size": 0}, "vocabulary_size must be a positive int"),
+        ({"vocabulary_size": True}, "vocabulary_size must be a positive int"),
+        ({"seed": 0.5}, "seed must be an int or None, received 0.5"),
+        ({"seed": True}, "seed must be an int or None, received True"),
         ({"embedding_dim": 2.5}, "embedding_dim must be a positive int"),
         ({"decay": 1.0}, r"decay must be in \[0, 1\)"),
         ({"commitment_cost": -1}, "commitment_cost must be finite and >= 0"),
@@ -303,6 +308,16 @@ def test_refuses_another_width():
         build()(np.zeros((2, 2, 2, 4), "float32"))
     with pytest.raises(ValueError, match=r"\(B, height, width, 3\)"):
         build()(np.zeros((2, 3), "float32"))
+
+
+def test_takes_integers_of_numpy():
+    quantizer = VectorQuantizer(
+        np.arange(SIZE).max() + 1, np.int32(WIDTH), seed=np.uint8(3)
+    )
+    config = quantizer.get_config()
+    assert json.loads(json.dumps(config)) == config
+    assert (config["vocabulary_size"], config["seed"]) == (SIZE, 3)
+    quantizer(vectors(), training=True)
 
 
 def test_config_round_trip():

@@ -23,6 +23,13 @@ def test_counts_all_updates_until_reset():
     assert float(array(usage.result()["active_codes"])) == 1
 
 
+def test_takes_whole_numbers_of_codes():
+    assert CodebookUsage(np.int64(4)).get_config()["vocabulary_size"] == 4
+    for size in (2.5, True, 0, "4"):
+        with pytest.raises(ValueError, match="must be a positive int"):
+            CodebookUsage(size)
+
+
 @pytest.mark.parametrize(
     "ids, weight, message",
     [

@@ -222,22 +222,41 @@ def test_one_colour_nearly_everywhere():
 
 
 @pytest.mark.parametrize(
-    "colours, counts, arguments",
+    "colours, counts",
     [
-        (np.zeros((2, 3)), [1, 1], {}),
-        (np.zeros((2, 4), "uint8"), [1, 1], {}),
-        (np.zeros((2, 3), "uint8"), [1], {}),
-        (np.zeros((2, 3), "uint8"), 2, {}),
-        (np.eye(3).astype("uint8"), [1, 0, 1], {}),
-        (np.eye(3).astype("uint8"), [1, np.nan, 1], {}),
-        (np.zeros((0, 3), "uint8"), [], {}),
-        (np.eye(3).astype("uint8"), [1, 1, 1], {"vocabulary_size": 0}),
-        (np.eye(3).astype("uint8"), [1, 1, 1], {"max_iterations": 0}),
+        (np.zeros((2, 3)), [1, 1]),
+        (np.zeros((2, 4), "uint8"), [1, 1]),
+        (np.zeros((2, 3), "uint8"), [1]),
+        (np.zeros((2, 3), "uint8"), 2),
+        (np.eye(3).astype("uint8"), [1, 0, 1]),
+        (np.eye(3).astype("uint8"), [1, np.nan, 1]),
+        (np.zeros((0, 3), "uint8"), []),
     ],
 )
-def test_refuses_bad_histograms(colours, counts, arguments):
+def test_refuses_bad_histograms(colours, counts):
     with pytest.raises(ValueError, match="A palette needs uint8 colours"):
-        PaletteTokenizer.fit_histogram(colours, counts, **arguments)
+        PaletteTokenizer.fit_histogram(colours, counts)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "8", True, None])
+@pytest.mark.parametrize(
+    "name", ["vocabulary_size", "max_pixels", "start_pixels", "max_iterations"]
+)
+def test_refuses_numbers_that_are_not_whole(name, wrong):
+    message = f"{name} must be a positive int, received {wrong!r}"
+    with pytest.raises(ValueError, match=message):
+        if name == "max_pixels":
+            PaletteTokenizer.fit(random_images(), max_pixels=wrong)
+        else:
+            colours, counts = histogram(random_images())
+            PaletteTokenizer.fit_histogram(colours, counts, **{name: wrong})
+
+
+def test_takes_integers_of_numpy():
+    images = random_images()
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=np.int64(7))
+    assert tokenizer.vocabulary_size == 7
+    assert type(tokenizer.vocabulary_size) is int
 
 
 def test_fewer_colours_than_asked_for():
