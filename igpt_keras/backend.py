@@ -42,6 +42,37 @@ def sum_across_replicas(tensor):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
+def precise_matmul(x, y):
+    """The float32 product of matrices, also where accelerators round.
+
+    They may round operands to tf32, as TensorFlow has them do by default, or
+    to bfloat16.
+    """
+    if keras.backend.backend() == "jax":
+        import jax.numpy as jnp
+
+        return jnp.matmul(x, y, precision="highest")
+    # Three parts of 8 bits each, which no rounding changes; products of less
+    # than 2**-24 are left out. By bits, not casts: XLA takes a cast to bfloat16
+    # and back for nothing.
+    x0, x1, x2 = _bfloat16_parts(x)
+    y0, y1, y2 = _bfloat16_parts(y)
+    return keras.ops.matmul(
+        keras.ops.concatenate([x0, x0, x1, x0, x1, x2], axis=-1),
+        keras.ops.concatenate([y0, y1, y0, y2, y1, y0], axis=-2),
+    )
+
+
+def _bfloat16_parts(x):
+    parts = []
+    for _ in range(3):
+        bits = keras.ops.view(x, "int32")
+        high = keras.ops.bitwise_and(bits, np.int32(-(2**16)))
+        parts.append(keras.ops.view(high, "float32"))
+        x = x - parts[-1]
+    return parts
+
+
 def outside_replicas():
     """Whether code is traced for all replicas of `tf.distribute` at once."""
     if keras.backend.backend() != "tensorflow":

@@ -151,6 +151,49 @@ found["evaluated"] = list(
 )
 for variable, value in zip(quantizer.weights, before):
     np.testing.assert_array_equal(tiny.array(variable), value)
+# Last batches of 3 and 1: a replica has more than the other, or nothing.
+for count in (7, 5):
+    few = images[-count:]
+
+    def refused(method, message, *arguments, **options):
+        before = [tiny.array(v) for v in vq_vae.variables]
+        try:
+            method(*arguments, **options)
+        except ValueError as error:
+            assert message in str(error), error
+        else:
+            raise SystemExit(f"{message}: no error")
+        for variable, value in zip(vq_vae.variables, before):
+            np.testing.assert_array_equal(tiny.array(variable), value)
+
+    if replicas == 2:
+        uneven = "images for 2 replicas"
+        refused(vq_vae.fit, uneven, few, batch_size=8)
+        refused(vq_vae.evaluate, uneven, few, batch_size=8)
+        validation = {"validation_data": (few, None), "batch_size": 8}
+        refused(vq_vae.fit, uneven, images, **validation)
+        if keras.backend.backend() == "jax":
+            refused(vq_vae.fit, "The last batch has", few, batch_size=4)
+            continue
+        dataset = tf.data.Dataset.from_tensor_slices(few).batch(8)
+        refused(vq_vae.fit, uneven, dataset)
+        refused(vq_vae.train_on_batch, "once for each", images)
+    elif keras.backend.backend() == "jax":
+        continue
+    options = {"batch_size": 4, "verbose": 0}
+    history = vq_vae.fit(few, epochs=2, shuffle=False, **options).history
+    for name, values in history.items():
+        found[f"{name} of {count}"] = values
+    for variable in vq_vae.weights:
+        found[f"{variable.path} of {count}"] = tiny.array(variable)
+    logs = vq_vae.evaluate(few, return_dict=True, **options)
+    found[f"evaluated {count}"] = list(logs.values())
+    logs = vq_vae.test_on_batch(few, return_dict=True)
+    found[f"test_on_batch {count}"] = list(logs.values())
+    # One value of all images, whatever the batches.
+    np.testing.assert_allclose(
+        found[f"test_on_batch {count}"], found[f"evaluated {count}"], rtol=1e-4
+    )
 np.savez(path, **found)
 """
 

@@ -1,4 +1,5 @@
 import math
+import operator
 
 import keras
 import numpy as np
@@ -13,6 +14,14 @@ from igpt_keras.layers.quantizer_interface import output_spec
 _EPSILON = 1e-3
 # With more, rounding leads past the outermost.
 _MOST_LEVELS = 1000
+
+
+def _is_level(level):
+    try:
+        index = operator.index(level)
+    except TypeError:
+        return False
+    return not isinstance(level, bool) and 2 <= index <= _MOST_LEVELS
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -60,15 +69,14 @@ class FiniteScalarQuantizer(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         check_dtype(self)
-        levels = tuple(levels)
-        if not levels or not all(
-            isinstance(level, int) and 2 <= level <= _MOST_LEVELS
-            for level in levels
-        ):
+        if not np.iterable(levels) or not all(map(_is_level, levels)):
             raise ValueError(
-                f"levels must be ints from 2 to {_MOST_LEVELS}, received "
-                f"{levels}."
+                f"levels must be ints from 2 to {_MOST_LEVELS}, one for each "
+                f"channel, received {levels!r}."
             )
+        levels = tuple(map(operator.index, levels))
+        if not levels:
+            raise ValueError("levels must be at least one int, received none.")
         self.levels = levels
         self.embedding_dim = len(levels)
         self.vocabulary_size = math.prod(levels)

@@ -1,10 +1,14 @@
+import operator
+
 import keras
 import numpy as np
 from keras import initializers
 from keras import ops
 
 from igpt_keras.backend import concrete
+from igpt_keras.backend import precise_matmul
 from igpt_keras.backend import sum_across_replicas
+from igpt_keras.layers import threefry
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.quantizer_interface import check_dtype
 from igpt_keras.layers.quantizer_interface import check_vectors
@@ -45,7 +49,8 @@ class VectorQuantizer(keras.layers.Layer):
         decay: float in [0, 1). Of the averages, a step. Defaults to 0.99; the
             paper does not give it.
         revive: bool. Whether dead codes are revived. Defaults to `True`.
-        seed: optional int. Of the revived codes' places.
+        seed: optional int. Of the first codebook and the revived codes'
+            places, the same whether compiled or not.
         **kwargs: Base layer arguments, such as `name`.
 
     Call arguments:
@@ -92,13 +97,17 @@ class VectorQuantizer(keras.layers.Layer):
                 "commitment_cost must be finite and >= 0, received "
                 f"{commitment_cost}."
             )
-        self.vocabulary_size = vocabulary_size
-        self.embedding_dim = embedding_dim
+        self.vocabulary_size = operator.index(vocabulary_size)
+        self.embedding_dim = operator.index(embedding_dim)
         self.commitment_cost = commitment_cost
         self.decay = decay
         self.revive = revive
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        if isinstance(seed, bool) or not (
+            seed is None or hasattr(seed, "__index__")
+        ):
+            raise ValueError(f"seed must be an int or None, received {seed!r}.")
+        self.seed = None if seed is None else operator.index(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
         def state(name, shape, initializer):
@@ -165,7 +174,7 @@ class VectorQuantizer(keras.layers.Layer):
         squares = ops.sum(ops.square(codebook), axis=0)
 
         def nearest_of_row(row):
-            distance = squares - 2 * ops.matmul(row, codebook)
+            distance = squares - 2 * precise_matmul(row, codebook)
             return ops.cast(ops.argmin(distance, axis=-1), "int32")
 
         # A row of the grid at a time: all distances of the paper's batch would
@@ -224,7 +233,7 @@ class VectorQuantizer(keras.layers.Layer):
         usage = ops.cumsum(ops.where(dead, 0.0, counts))
         # Systematic sampling: one draw, and as many equal steps as are dead.
         rank = ops.cumsum(ops.cast(dead, "float32")) - 1
-        start = keras.random.uniform((), seed=self.seed_generator)
+        start = threefry.uniform((), self.seed_generator.next())
         place = (rank + start) / ops.maximum(rank[-1] + 1, 1)
         parents = ops.searchsorted(usage, place * usage[-1], side="right")
         parents = ops.minimum(ops.cast(parents, "int32"), size - 1)
@@ -236,8 +245,8 @@ class VectorQuantizer(keras.layers.Layer):
         sharers = ops.maximum(sharers, 1.0)
         counts = ops.take(counts / sharers, parents)
         sums = ops.take(sums / sharers[:, None], parents, axis=0)
-        offset = noise * keras.random.normal(
-            sums.shape, seed=self.seed_generator
+        offset = noise * threefry.normal(
+            tuple(sums.shape), self.seed_generator.next()
         )
         offset = ops.where(dead[:, None], offset, 0.0)
         return counts, sums + counts[:, None] * offset, dead

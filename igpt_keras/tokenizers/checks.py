@@ -1,7 +1,6 @@
 """What goes into a tokenizer and out of it."""
 
 import keras
-import numpy as np
 
 from igpt_keras.backend import concrete
 
@@ -14,19 +13,28 @@ def check_images(images):
             f"{type(images).__name__} of {len(images)}. Resize the images to "
             "one resolution and stack them."
         )
-    shape, dtype = tuple(images.shape), images.dtype
     expected = "images must be uint8 RGB of shape (B, R, R, 3), 0 to 255"
+    if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+        raise ValueError(f"{expected}, received a {type(images).__name__}.")
+    shape, dtype = tuple(images.shape), images.dtype
     if len(shape) == 3:
         raise ValueError(
             f"{expected}, received {shape}. Add a batch axis with "
             "`images[None]`."
         )
-    if len(shape) != 4 or shape[3] != 3:
+    if len(shape) != 4:
+        raise ValueError(f"{expected}, received {shape}.")
+    if shape[3] != 3:
         raise ValueError(
             f"{expected}, received {shape}. Greyscale: repeat the channel "
             "three times. Alpha: flatten it onto a background first."
         )
-    if shape[1] is None or shape[1] != shape[2]:
+    if shape[1] is None or shape[2] is None:
+        raise ValueError(
+            f"{expected}, received {shape}: the side is not known before "
+            "images are read. Resize them to one, or set their shape."
+        )
+    if shape[1] != shape[2]:
         raise ValueError(f"{expected}, received {shape}. Crop to a square.")
     if keras.backend.standardize_dtype(dtype) != "uint8":
         raise ValueError(
@@ -37,18 +45,27 @@ def check_images(images):
     return images
 
 
+def token_ids_shape(token_ids):
+    """The shape of token ids, a `ValueError` if they are no array."""
+    if not (hasattr(token_ids, "shape") and hasattr(token_ids, "dtype")):
+        raise ValueError(
+            f"token_ids must be an array, received a "
+            f"{type(token_ids).__name__}. Convert it with `numpy.asarray`."
+        )
+    return tuple(token_ids.shape)
+
+
 def check_token_ids(token_ids, vocabulary_size):
     """A `ValueError` unless they are integers in `[0, vocabulary_size)`.
 
     Of tensors that are traced the values are not at hand.
     """
+    dtype = keras.backend.standardize_dtype(token_ids.dtype)
+    if "int" not in dtype:
+        raise ValueError(f"token_ids must be integers, received {dtype}.")
     token_ids = concrete(token_ids)
     if token_ids is None:
         return
-    if not np.issubdtype(token_ids.dtype, np.integer):
-        raise ValueError(
-            f"token_ids must be integers, received {token_ids.dtype}."
-        )
     if token_ids.size and not (
         0 <= token_ids.min() <= token_ids.max() < vocabulary_size
     ):

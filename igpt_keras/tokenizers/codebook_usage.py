@@ -1,5 +1,10 @@
+import operator
+
 import keras
 from keras import ops
+
+from igpt_keras.layers.check_positive_ints import check_positive_ints
+from igpt_keras.tokenizers.checks import check_token_ids
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -14,6 +19,10 @@ class CodebookUsage(keras.metrics.Metric):
         vocabulary_size: int. Codes, `V`.
         **kwargs: Base metric arguments, such as `name`.
 
+    Raises:
+        ValueError: from `update_state` for weights, and for ids that are not
+            integers in `[0, V)` where their values are at hand.
+
     Example:
     >>> usage = CodebookUsage(vocabulary_size=4)
     >>> usage.update_state([0, 0, 3, 3])
@@ -23,13 +32,20 @@ class CodebookUsage(keras.metrics.Metric):
 
     def __init__(self, vocabulary_size, name="codebook_usage", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.vocabulary_size = vocabulary_size
+        check_positive_ints(vocabulary_size=vocabulary_size)
+        self.vocabulary_size = operator.index(vocabulary_size)
         self.counts = self.add_variable(
-            (vocabulary_size,), initializer="zeros", name="counts"
+            (self.vocabulary_size,), initializer="zeros", name="counts"
         )
 
     def update_state(self, token_ids, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(
+                "sample_weight is not for CodebookUsage: a code is used or "
+                "not. Leave it out."
+            )
         token_ids = ops.reshape(ops.convert_to_tensor(token_ids), (-1,))
+        check_token_ids(token_ids, self.vocabulary_size)
         ones = ops.ones_like(token_ids, dtype="float32")
         counts = ops.segment_sum(
             ones, token_ids, num_segments=self.vocabulary_size

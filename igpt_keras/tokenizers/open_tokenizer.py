@@ -18,7 +18,7 @@ def open_tokenizer(directory):
     Raises:
         ValueError: if it is damaged.
     """
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).expanduser()
     for path in (directory, directory / "vq_vae"):
         if (path / vq_vae_directory.CONFIG).is_file():
             return VQVAETokenizer.from_preset(path)

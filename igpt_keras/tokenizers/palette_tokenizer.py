@@ -10,10 +10,12 @@ from keras import ops
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus
 
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.storage.array_file import open_array
 from igpt_keras.storage.array_file import write_array
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
+from igpt_keras.tokenizers.checks import token_ids_shape
 
 # Pixels compared with their candidates at a time: what a cache holds.
 _CHUNK = 1024
@@ -63,16 +65,23 @@ class PaletteTokenizer(keras.layers.Layer):
         super().__init__(**kwargs)
         if isinstance(palette, (str, os.PathLike)):
             palette = _read_palette(palette)
-        palette = np.asarray(palette)
+        try:
+            palette = np.asarray(palette)
+        except ValueError as error:
+            raise ValueError(
+                "palette must be floats of shape (V, 3), received rows of "
+                "different lengths."
+            ) from error
         if (
             palette.ndim != 2
             or palette.shape[1] != 3
+            or len(palette) == 0
             or not np.issubdtype(palette.dtype, np.floating)
         ):
             raise ValueError(
                 "palette must be floats of shape (V, 3), received "
-                f"{palette.dtype} of shape {palette.shape}. Scale uint8 "
-                "colours with `colours / 127.5 - 1`."
+                f"{palette.dtype} of shape {palette.shape}. Scale colours of "
+                "0 to 255 with `colours / 127.5 - 1`."
             )
         if not (np.abs(palette) <= 1).all():
             raise ValueError(
@@ -114,12 +123,12 @@ class PaletteTokenizer(keras.layers.Layer):
         Raises:
             ValueError: if images are not uint8 RGB, or there are none.
         """
+        check_positive_ints(
+            vocabulary_size=vocabulary_size, max_pixels=max_pixels
+        )
         pixels = check_images(_as_array(images)).reshape(-1, 3)
-        if len(pixels) == 0 or vocabulary_size < 1:
-            raise ValueError(
-                "A palette needs at least one pixel and one colour, received "
-                f"{len(pixels)} pixels and vocabulary_size={vocabulary_size}."
-            )
+        if len(pixels) == 0:
+            raise ValueError("A palette needs at least one pixel, received 0.")
         if len(pixels) > max_pixels:
             generator = np.random.default_rng(seed)
             chosen = generator.choice(len(pixels), max_pixels, replace=False)
@@ -163,21 +172,24 @@ class PaletteTokenizer(keras.layers.Layer):
         Raises:
             ValueError: if colours and counts are not of that form.
         """
+        check_positive_ints(
+            vocabulary_size=vocabulary_size,
+            start_pixels=start_pixels,
+            max_iterations=max_iterations,
+        )
         colours, counts = np.asarray(colours), np.asarray(counts)
         if (
             counts.ndim != 1
             or colours.dtype != "uint8"
             or colours.shape != (len(counts), 3)
-            or min(len(counts), vocabulary_size, max_iterations) < 1
+            or len(counts) == 0
             or not (counts > 0).all()
         ):
             raise ValueError(
-                "A palette needs uint8 colours (D, 3), as many positive counts "
-                "and at least one colour and one iteration, received "
-                f"{colours.dtype} {colours.shape}, counts {counts.shape}, "
-                f"vocabulary_size={vocabulary_size} and "
-                f"max_iterations={max_iterations}. Leave out colours that do "
-                "not occur."
+                "A palette needs uint8 colours (D, 3), one at least, and as "
+                f"many positive counts, received {colours.dtype} "
+                f"{colours.shape} and counts {counts.shape}. Leave out colours "
+                "that do not occur."
             )
         colours = colours / 127.5 - 1
         if len(colours) > vocabulary_size:
@@ -204,8 +216,12 @@ class PaletteTokenizer(keras.layers.Layer):
         pixels = ops.reshape(ops.cast(images, "float32"), (-1, 3))
         count = ops.shape(pixels)[0]
         # The size of a chunk is static even where the batch is not.
-        chunk = min(_CHUNK, count) if isinstance(count, int) else _CHUNK
-        pixels = ops.pad(pixels, [[0, -count % chunk], [0, 0]])
+        chunk, missing = _CHUNK, -count % _CHUNK
+        if isinstance(count, int):
+            chunk = max(1, min(_CHUNK, count))
+            # One chunk at least, also of no images.
+            missing = -count % chunk if count else 1
+        pixels = ops.pad(pixels, [[0, missing], [0, 0]])
         chunks = ops.reshape(pixels, (-1, chunk, 3))
         token_ids = ops.map(self._nearest, chunks)
         token_ids = ops.reshape(token_ids, (-1,))[:count]
@@ -277,7 +293,7 @@ class PaletteTokenizer(keras.layers.Layer):
             ValueError: for another shape or dtype, and for ids out of range
                 where their values are at hand.
         """
-        shape = tuple(getattr(token_ids, "shape", ()))
+        shape = token_ids_shape(token_ids)
         side = math.isqrt(shape[1]) if len(shape) == 2 else 0
         if len(shape) != 2 or side * side != shape[1]:
             raise ValueError(
@@ -303,7 +319,7 @@ class PaletteTokenizer(keras.layers.Layer):
 
     def save_palette(self, path):
         """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""
-        write_array(path, self.palette)
+        write_array(pathlib.Path(path).expanduser(), self.palette)
 
     def save_to_preset(self, directory):
         """Writes the palette beside a model's preset."""
@@ -316,7 +332,7 @@ class PaletteTokenizer(keras.layers.Layer):
     @classmethod
     def from_preset(cls, directory):
         """Opens the palette that `save_to_preset` wrote."""
-        return cls(pathlib.Path(directory) / _FILE)
+        return cls(pathlib.Path(directory).expanduser() / _FILE)
 
     def get_config(self):
         return {**super().get_config(), "palette": self.palette.tolist()}
@@ -359,7 +375,8 @@ def _k_means(colours, counts, start, seed, clusters, max_iterations, on_round):
 
 
 def _read_palette(path):
-    if not os.path.isfile(path):
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
         raise ValueError(f"No palette at {os.fspath(path)!r}.")
     try:
         return np.array(open_array(path))

@@ -1,9 +1,13 @@
+import operator
+
 import keras
 import numpy as np
 from keras import ops
 
 from igpt_keras.backend import concrete
+from igpt_keras.backend import num_replicas
 from igpt_keras.backend import outside_replicas
+from igpt_keras.backend import sum_across_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.tokenizers import vq_vae_directory
@@ -11,8 +15,11 @@ from igpt_keras.tokenizers.autoencoder import decoder_layers
 from igpt_keras.tokenizers.autoencoder import encoder_layers
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
+from igpt_keras.tokenizers.checks import token_ids_shape
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 from igpt_keras.tokenizers.pixel_statistics import pixel_statistics
+from igpt_keras.tokenizers.vq_vae_data import checked_arguments
+from igpt_keras.tokenizers.vq_vae_data import refuse_weights
 
 # Section A.2 of the paper.
 _EMBEDDING_DIM = 64
@@ -37,7 +44,7 @@ class VQVAE(keras.Model):
     first, scale the data to variance 1; reconstruction and commitment losses
     are of such data; for `train_on_batch` and `evaluate` of a new model call
     `adapt` first. Train on uint8 images, with labels or without (they are
-    ignored).
+    ignored). Weights of images are refused: the codebook would not know them.
 
     Args:
         input_resolution: int. Side of the images, `R`. Defaults to 96.
@@ -84,12 +91,25 @@ class VQVAE(keras.Model):
         quantizer=None,
         **kwargs,
     ):
+        check_positive_ints(
+            input_resolution=input_resolution,
+            model_resolution=model_resolution,
+            vocabulary_size=vocabulary_size,
+        )
+        input_resolution = operator.index(input_resolution)
+        model_resolution = operator.index(model_resolution)
+        vocabulary_size = operator.index(vocabulary_size)
         halvings = _count_halvings(input_resolution, model_resolution)
         # Whatever the global policy, for the same tokens everywhere.
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if quantizer is None:
             quantizer = VectorQuantizer(vocabulary_size, _EMBEDDING_DIM)
+        if not isinstance(quantizer, keras.layers.Layer):
+            raise ValueError(
+                "quantizer must be a layer, a VectorQuantizer for example, "
+                f"received {quantizer!r}."
+            )
         if quantizer.vocabulary_size != vocabulary_size:
             raise ValueError(
                 f"The quantizer has {quantizer.vocabulary_size} codes and "
@@ -118,6 +138,7 @@ class VQVAE(keras.Model):
         self.data_variance = self._measurement("data_variance", "ones")
         self.images_measured = self._measurement("images_measured", "zeros")
         self.error_metric = keras.metrics.Mean(name="reconstruction_error")
+        self.commitment_metric = keras.metrics.Mean(name="commitment")
         self.usage_metric = CodebookUsage(vocabulary_size)
         self.built = True
 
@@ -138,7 +159,8 @@ class VQVAE(keras.Model):
                 deviation. Defaults to L2; `"mean_absolute_error"` is L1.
             **kwargs: Base arguments, without metrics: `fit` reports the
                 reconstruction error (the share of the data's variance that is
-                lost), and perplexity and number of the codes in use.
+                lost), the commitment loss, and perplexity and number of the
+                codes in use.
 
         Raises:
             ValueError: for `metrics`.
@@ -150,19 +172,7 @@ class VQVAE(keras.Model):
             )
         if optimizer is None:
             optimizer = keras.optimizers.Adam(_LEARNING_RATE)
-        super().compile(
-            optimizer=optimizer,
-            # The commitment is >= 0: the distance from 0 is itself.
-            loss={"reconstructions": loss, "commitment": "mean_absolute_error"},
-            **kwargs,
-        )
-
-    def get_compile_config(self):
-        # The losses by name are this class's own.
-        config = super().get_compile_config()
-        if config:
-            config["loss"] = config["loss"]["reconstructions"]
-        return config
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def compile_from_config(self, config):
         # Keras skips this for models that override `compile`.
@@ -186,29 +196,36 @@ class VQVAE(keras.Model):
         self.images_measured.assign(count)
 
     def fit(self, x=None, *args, **kwargs):
-        self._check_data(x)
+        arguments = checked_arguments(self, super().fit, x, args, kwargs)
         if not self._measured():
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+            self.adapt(arguments["x"])
+        return super().fit(**arguments)
 
     def evaluate(self, x=None, *args, **kwargs):
         self._check_measured()
-        self._check_data(x)
-        return super().evaluate(x, *args, **kwargs)
+        arguments = checked_arguments(self, super().evaluate, x, args, kwargs)
+        return super().evaluate(**arguments)
 
     def predict(self, x, *args, **kwargs):
-        self._check_data(x)
-        return super().predict(x, *args, **kwargs)
+        arguments = checked_arguments(self, super().predict, x, args, kwargs)
+        return super().predict(**arguments)
 
     def train_on_batch(self, x, *args, **kwargs):
         self._check_measured()
-        self._check_data(x)
-        return super().train_on_batch(x, *args, **kwargs)
+        if num_replicas(self) > 1:
+            raise ValueError(
+                "train_on_batch gives every replica the whole batch, and the "
+                "codebook would count its vectors once for each. Use `fit`."
+            )
+        method = super().train_on_batch
+        arguments = checked_arguments(self, method, x, args, kwargs)
+        return super().train_on_batch(**arguments)
 
     def test_on_batch(self, x, *args, **kwargs):
         self._check_measured()
-        self._check_data(x)
-        return super().test_on_batch(x, *args, **kwargs)
+        method = super().test_on_batch
+        arguments = checked_arguments(self, method, x, args, kwargs)
+        return super().test_on_batch(**arguments)
 
     def _check_measured(self):
         if not self._measured():
@@ -220,26 +237,14 @@ class VQVAE(keras.Model):
     def _measured(self):
         return ops.convert_to_numpy(self.images_measured) > 0
 
-    def _check_data(self, x):
-        """Before Keras starts: on JAX an error inside `call` costs weights."""
-        x = getattr(x, "element_spec", x)
-        if isinstance(x, keras.utils.PyDataset):
-            x = x[0]
-        if isinstance(x, tuple) and x:
-            x = x[0]
-        if hasattr(x, "shape") and hasattr(x, "dtype"):
-            self.check_images(x)
-
     def call(self, images, training=False):
         # Keras first traces the mean of the replicas' images: floats.
         if not outside_replicas():
             self.check_images(images)
         pixels = self.normalize(images)
-        encodings = self.encoder(pixels, training=training)
-        encodings = ops.cast(encodings, "float32")
+        encodings = _convolve(self.encoder, pixels, training)
         quantized, token_ids = self.quantizer(encodings, training=training)
-        reconstructions = self.decoder(quantized, training=training)
-        reconstructions = ops.cast(reconstructions, "float32")
+        reconstructions = _convolve(self.decoder, quantized, training)
         error = ops.mean(ops.square(reconstructions - pixels), axis=(1, 2, 3))
         return {
             "reconstructions": reconstructions,
@@ -251,25 +256,30 @@ class VQVAE(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        # Of two dimensions: of one, Keras sums it over replicas and does not
-        # average.
-        commitment = y_pred["commitment"][:, None]
-        return super().compute_loss(
+        if sample_weight is not None:
+            refuse_weights()
+        loss = super().compute_loss(
             x=x,
-            y={
-                "reconstructions": self.normalize(x),
-                "commitment": ops.zeros_like(commitment),
-            },
-            y_pred={
-                "reconstructions": y_pred["reconstructions"],
-                "commitment": commitment,
-            },
-            sample_weight=sample_weight,
+            y=self.normalize(x),
+            y_pred=y_pred["reconstructions"],
             training=training,
         )
+        commitment = y_pred["commitment"]
+        count = ops.cast(ops.shape(commitment)[0], "float32")
+        mean = ops.sum(commitment) / ops.maximum(count, 1.0)
+        # As Keras scales the other loss, for the sum over replicas.
+        replicas = num_replicas(self)
+        loss = loss + mean / replicas
+        if replicas == 1:
+            return loss
+        # Keras averages over replicas, however many images each has. The
+        # gradient alone is scaled: the value is weighted where it is logged.
+        share = replicas * count / sum_across_replicas(count)
+        return share * loss - ops.stop_gradient((share - 1) * loss)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.error_metric.update_state(y_pred["reconstruction_error"])
+        self.commitment_metric.update_state(y_pred["commitment"])
         self.usage_metric.update_state(y_pred["token_ids"])
         return self.get_metrics_result()
 
@@ -285,8 +295,7 @@ class VQVAE(keras.Model):
             int32 `(B, model_resolution, model_resolution)`.
         """
         self.check_images(images)
-        encodings = self.encoder(self.normalize(images), training=False)
-        encodings = ops.cast(encodings, "float32")
+        encodings = _convolve(self.encoder, self.normalize(images))
         return self.quantizer(encodings, training=False)[1]
 
     def decode(self, token_ids):
@@ -300,15 +309,15 @@ class VQVAE(keras.Model):
                 where their values are at hand.
         """
         grid = (self.model_resolution, self.model_resolution)
-        shape = tuple(getattr(token_ids, "shape", ()))
-        if shape[1:] != grid:
+        shape = token_ids_shape(token_ids)
+        if len(shape) != 3 or shape[1:] != grid:
             raise ValueError(
                 f"token_ids must have shape (B, {grid[0]}, {grid[1]}), "
                 f"received {shape}."
             )
         check_token_ids(token_ids, self.vocabulary_size)
         codes = self.quantizer.lookup(ops.cast(token_ids, "int32"))
-        pixels = ops.cast(self.decoder(codes, training=False), "float32")
+        pixels = _convolve(self.decoder, codes)
         pixels = pixels * ops.sqrt(self.data_variance) + self.data_mean
         pixels = ops.clip(ops.round(127.5 * (pixels + 1)), 0, 255)
         return ops.cast(pixels, "uint8")
@@ -371,10 +380,21 @@ class VQVAE(keras.Model):
         return cls(**config)
 
 
+def _convolve(network, inputs, training=False):
+    """Output in float32, of no images too, which TensorFlow cannot convolve.
+
+    A replica's share of the last batch may be none.
+    """
+    count = ops.shape(inputs)[0]
+    if isinstance(count, int) and count > 0:
+        return ops.cast(network(inputs, training=training), "float32")
+    extra = ops.cast(ops.equal(count, 0), "int32")
+    padded = ops.pad(inputs, [[0, extra], [0, 0], [0, 0], [0, 0]])
+    outputs = network(padded, training=training)
+    return ops.cast(outputs, "float32")[:count]
+
+
 def _count_halvings(input_resolution, model_resolution):
-    check_positive_ints(
-        input_resolution=input_resolution, model_resolution=model_resolution
-    )
     ratio, rest = divmod(input_resolution, model_resolution)
     if rest or ratio < 2 or ratio & (ratio - 1):
         raise ValueError(

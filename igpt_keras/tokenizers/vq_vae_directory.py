@@ -28,6 +28,7 @@ _QUANTIZERS = {
 
 def save(vq_vae, directory):
     """Writes a preset directory of a `VQVAE` alone."""
+    directory = pathlib.Path(directory).expanduser()
     with atomic_directory(directory, (CONFIG, WEIGHTS)) as staged:
         write(vq_vae, staged)
 
@@ -41,7 +42,7 @@ def write(vq_vae, directory):
             f"{' and '.join(_QUANTIZERS)}. Use `save` of Keras."
         )
     check_finite(vq_vae)
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).expanduser()
     write_safetensors(
         {n: ops.convert_to_numpy(v) for n, v in _variables(vq_vae).items()},
         directory / WEIGHTS,
@@ -58,7 +59,7 @@ def write(vq_vae, directory):
 
 def load(cls, directory):
     """A `VQVAE` of class `cls` with the weights of a directory."""
-    path = pathlib.Path(directory)
+    path = pathlib.Path(directory).expanduser()
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"No VQ-VAE at {path}: there is no {CONFIG} made by "

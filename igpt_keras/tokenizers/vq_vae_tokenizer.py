@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from igpt_keras.tokenizers import vq_vae_directory
+from igpt_keras.tokenizers.checks import token_ids_shape
 from igpt_keras.tokenizers.vq_vae import VQVAE
 
 
@@ -78,7 +79,7 @@ class VQVAETokenizer(keras.layers.Layer):
                 where their values are at hand.
         """
         side = self.model_resolution
-        shape = tuple(getattr(token_ids, "shape", ()))
+        shape = token_ids_shape(token_ids)
         if len(shape) != 2 or shape[1] != side**2:
             raise ValueError(
                 f"token_ids must have shape (B, {side**2}), received {shape}."

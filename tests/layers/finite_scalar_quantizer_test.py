@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -57,11 +58,31 @@ def test_gradient_is_that_of_the_bound():
 
 
 @pytest.mark.parametrize(
-    "levels", [(), (1, 5), (2.0,), (1001,), (900, 900, 900)]
+    "levels",
+    [
+        (),
+        (1, 5),
+        (2.0,),
+        (1001,),
+        (900, 900, 900),
+        8,
+        None,
+        "88",
+        (8, True),
+        (np.True_, 8),
+        np.ones((2, 2), "int64") * 3,
+    ],
 )
 def test_refuses_bad_levels(levels):
     with pytest.raises(ValueError, match="levels"):
         FiniteScalarQuantizer(levels)
+
+
+def test_takes_integers_of_numpy(tmp_path):
+    quantizer = FiniteScalarQuantizer(np.array([5, 6]))
+    assert quantizer.get_config()["levels"] == [5, 6]
+    json.dumps(quantizer.get_config())
+    assert type(quantizer.vocabulary_size) is int
 
 
 def test_refuses_another_width():

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -64,6 +66,50 @@ def test_takes_the_nearest_code():
     np.testing.assert_array_equal(
         array(quantizer.lookup(token_ids)), codebook[array(token_ids)]
     )
+
+
+@pytest.mark.parametrize("bits", [7, 10])
+def test_rounded_products_lose_no_code(bits, monkeypatch):
+    """Accelerators round operands to bfloat16 (7 bits) or tf32 (10)."""
+    generator = np.random.default_rng(0)
+    quantizer = build(size=500)
+    quantizer.codebook.assign(3 + 0.1 * generator.normal(size=(500, WIDTH)))
+    inputs = 3 + 0.1 * generator.normal(size=(20, 4, 4, WIDTH))
+    inputs = inputs.astype("float32")
+    expected = nearest(array(quantizer.codebook), inputs)
+    matmul = ops.matmul
+
+    def round_operand(x):
+        mantissa, exponent = np.frexp(array(x))
+        mantissa = np.rint(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1)
+        return np.ldexp(mantissa, exponent).astype("float32")
+
+    def rounded(x, y):
+        return matmul(round_operand(x), round_operand(y))
+
+    # By its definition, with rounded products: a test of the test.
+    codebook = array(quantizer.codebook)
+    products = array(rounded(inputs, codebook.T))
+    found = (np.square(codebook).sum(axis=1) - 2 * products).argmin(axis=-1)
+    assert (found != expected).mean() > 0.1
+    if keras.backend.backend() == "jax":
+        # There an argument says so.
+        import jax
+
+        program = str(jax.make_jaxpr(quantizer.nearest)(inputs))
+        assert "dot_general" in program and "HIGHEST" in program
+        assert program.count("dot_general") == 1
+    else:
+        monkeypatch.setattr(ops, "matmul", rounded)
+        monkeypatch.setattr(
+            ops, "map", lambda f, xs: ops.stack(list(map(f, xs)))
+        )
+    found = array(quantizer.nearest(inputs))
+    # Two codes at one distance up to what float32 rounds are both right.
+    assert (found != expected).mean() < 0.01
+    difference = inputs - codebook[found], inputs - codebook[expected]
+    distances = [np.square(x.astype("float64")).sum(-1) for x in difference]
+    np.testing.assert_allclose(*distances, atol=2e-5)
 
 
 def test_two_steps_of_moving_averages():
@@ -241,6 +287,9 @@ def test_mixed_precision_computes_in_float32():
     "arguments, message",
     [
         ({"vocabulary_size": 0}, "vocabulary_size must be a positive int"),
+        ({"vocabulary_size": True}, "vocabulary_size must be a positive int"),
+        ({"seed": 0.5}, "seed must be an int or None, received 0.5"),
+        ({"seed": True}, "seed must be an int or None, received True"),
         ({"embedding_dim": 2.5}, "embedding_dim must be a positive int"),
         ({"decay": 1.0}, r"decay must be in \[0, 1\)"),
         ({"commitment_cost": -1}, "commitment_cost must be finite and >= 0"),
@@ -259,6 +308,16 @@ def test_refuses_another_width():
         build()(np.zeros((2, 2, 2, 4), "float32"))
     with pytest.raises(ValueError, match=r"\(B, height, width, 3\)"):
         build()(np.zeros((2, 3), "float32"))
+
+
+def test_takes_integers_of_numpy():
+    quantizer = VectorQuantizer(
+        np.arange(SIZE).max() + 1, np.int32(WIDTH), seed=np.uint8(3)
+    )
+    config = quantizer.get_config()
+    assert json.loads(json.dumps(config)) == config
+    assert (config["vocabulary_size"], config["seed"]) == (SIZE, 3)
+    quantizer(vectors(), training=True)
 
 
 def test_config_round_trip():

@@ -222,22 +222,41 @@ def test_one_colour_nearly_everywhere():
 
 
 @pytest.mark.parametrize(
-    "colours, counts, arguments",
+    "colours, counts",
     [
-        (np.zeros((2, 3)), [1, 1], {}),
-        (np.zeros((2, 4), "uint8"), [1, 1], {}),
-        (np.zeros((2, 3), "uint8"), [1], {}),
-        (np.zeros((2, 3), "uint8"), 2, {}),
-        (np.eye(3).astype("uint8"), [1, 0, 1], {}),
-        (np.eye(3).astype("uint8"), [1, np.nan, 1], {}),
-        (np.zeros((0, 3), "uint8"), [], {}),
-        (np.eye(3).astype("uint8"), [1, 1, 1], {"vocabulary_size": 0}),
-        (np.eye(3).astype("uint8"), [1, 1, 1], {"max_iterations": 0}),
+        (np.zeros((2, 3)), [1, 1]),
+        (np.zeros((2, 4), "uint8"), [1, 1]),
+        (np.zeros((2, 3), "uint8"), [1]),
+        (np.zeros((2, 3), "uint8"), 2),
+        (np.eye(3).astype("uint8"), [1, 0, 1]),
+        (np.eye(3).astype("uint8"), [1, np.nan, 1]),
+        (np.zeros((0, 3), "uint8"), []),
     ],
 )
-def test_refuses_bad_histograms(colours, counts, arguments):
+def test_refuses_bad_histograms(colours, counts):
     with pytest.raises(ValueError, match="A palette needs uint8 colours"):
-        PaletteTokenizer.fit_histogram(colours, counts, **arguments)
+        PaletteTokenizer.fit_histogram(colours, counts)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "8", True, None])
+@pytest.mark.parametrize(
+    "name", ["vocabulary_size", "max_pixels", "start_pixels", "max_iterations"]
+)
+def test_refuses_numbers_that_are_not_whole(name, wrong):
+    message = f"{name} must be a positive int, received {wrong!r}"
+    with pytest.raises(ValueError, match=message):
+        if name == "max_pixels":
+            PaletteTokenizer.fit(random_images(), max_pixels=wrong)
+        else:
+            colours, counts = histogram(random_images())
+            PaletteTokenizer.fit_histogram(colours, counts, **{name: wrong})
+
+
+def test_takes_integers_of_numpy():
+    images = random_images()
+    tokenizer = PaletteTokenizer.fit(images, vocabulary_size=np.int64(7))
+    assert tokenizer.vocabulary_size == 7
+    assert type(tokenizer.vocabulary_size) is int
 
 
 def test_fewer_colours_than_asked_for():
@@ -294,6 +313,8 @@ def test_saves_and_loads(palette, tmp_path):
         (np.zeros((4, 4, 3), "uint8"), "Add a batch axis"),
         (np.zeros((2, 4, 5, 3), "uint8"), "Crop to a square"),
         ([np.zeros((4, 4, 3), "uint8")] * 2, "one array"),
+        (None, "received a NoneType"),
+        (np.zeros((4, 4), "uint8"), r"received \(4, 4\)\.(?! Grey)"),
     ],
 )
 def test_refuses_bad_images(images, message, palette):
@@ -319,6 +340,10 @@ def test_fit_refuses_bad_images():
         (np.array([[0.0, 0, 2], [0, 0, 0]]), r"in \[-1, 1\]"),
         (np.array([[0.0, 0, np.nan], [0, 0, 0]]), "must be finite"),
         (np.zeros((2, 3)), "a colour twice"),
+        (np.zeros((0, 3)), r"of shape \(0, 3\)"),
+        (0.5, r"of shape \(\)"),
+        (None, "received object"),
+        ([[0.0, 0.0, 1.0], [0.5]], "rows of different lengths"),
     ],
 )
 def test_refuses_bad_palettes(palette, message):
@@ -353,11 +378,37 @@ def test_refuses_bad_palette_files(tmp_path):
         (np.zeros((2, 4)), "must be integers"),
         (np.full((2, 4), 5), r"must be in \[0, 5\)"),
         (np.full((2, 4), -1), r"must be in \[0, 5\)"),
+        (np.zeros((2, 4), bool), "must be integers, received bool"),
+        (np.int64(3), r"received \(\)"),
+        (3, "must be an array, received a int"),
+        ([[0, 1, 2, 3]], "must be an array, received a list"),
     ],
 )
 def test_detokenize_refuses_bad_ids(token_ids, message):
     with pytest.raises(ValueError, match=message):
         PaletteTokenizer(CORNERS).detokenize(token_ids)
+
+
+def test_no_images_give_no_tokens():
+    tokenizer = PaletteTokenizer(CORNERS)
+    token_ids = tokenizer(np.zeros((0, 4, 4, 3), "uint8"))
+    assert tuple(token_ids.shape) == (0, 16)
+    assert tuple(tokenizer.detokenize(token_ids).shape) == (0, 4, 4, 3)
+
+
+def test_what_is_traced_is_refused_by_dtype_and_shape():
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.data traces the TensorFlow backend only")
+    tokenizer = PaletteTokenizer(CORNERS)
+    ids = tf.data.Dataset.from_tensors(np.zeros((2, 4), "float32"))
+    with pytest.raises(ValueError, match="must be integers, received float32"):
+        ids.map(tokenizer.detokenize)
+    images = tf.data.Dataset.from_generator(
+        lambda: iter([]), output_signature=tf.TensorSpec([None] * 3 + [3])
+    )
+    with pytest.raises(ValueError, match="the side is not known before"):
+        images.map(tokenizer)
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.1, 1e-3])

@@ -257,9 +257,12 @@ def test_data_is_measured_once():
         ({"input_resolution": 12}, "is not 2, 4, 8"),
         ({"input_resolution": 4}, "is not 2, 4, 8"),
         ({"input_resolution": 8.0}, "input_resolution must be a positive int"),
+        ({"vocabulary_size": True}, "vocabulary_size must be a positive int"),
+        ({"vocabulary_size": 16.0}, "vocabulary_size must be a positive int"),
         ({"model_resolution": 0}, "model_resolution must be a positive int"),
         ({"vocabulary_size": 0}, "vocabulary_size must be a positive int"),
         ({"quantizer": FiniteScalarQuantizer((3, 3))}, "Pass the same number"),
+        ({"quantizer": "ema"}, "quantizer must be a layer, .*received 'ema'"),
     ],
 )
 def test_refuses_bad_sizes(arguments, message):
@@ -330,6 +333,7 @@ def test_nothing_to_fit_is_refused():
         (np.zeros((1, 4, 4)), "must be integers, received float64"),
         (np.zeros((1, 3, 5), int), r"shape \(B, 4, 4\), received \(1, 3, 5\)"),
         (np.zeros((1, 16), int), r"shape \(B, 4, 4\), received"),
+        ([[[0] * 4] * 4], "must be an array, received a list"),
     ],
 )
 def test_codes_that_are_none_are_refused(token_ids, message):
@@ -368,6 +372,20 @@ def test_saved_and_opened(kind, tmp_path):
         assert fingerprint(copy) == fingerprint(vq_vae)
     copy.decoder.layers[0].bias.assign_add(np.ones(64, "float32"))
     assert fingerprint(copy) != fingerprint(vq_vae)
+
+
+def test_takes_integers_of_numpy(tmp_path):
+    quantizer = VectorQuantizer(np.int64(16), np.int64(8))
+    vq_vae = build(
+        input_resolution=np.int32(8),
+        model_resolution=np.int64(4),
+        vocabulary_size=np.arange(16).max() + 1,
+        quantizer=quantizer,
+    )
+    json.dumps(vq_vae.get_config())
+    vq_vae.save_to_preset(tmp_path / "preset")
+    copy = igpt_keras.VQVAE.from_preset(tmp_path / "preset")
+    assert copy.get_config()["vocabulary_size"] == 16
 
 
 def test_damaged_presets_are_refused(tmp_path):
