@@ -27,6 +27,40 @@ def concrete(tensor):
     return None
 
 
+def take_rows(table, indices):
+    """Rows of a table by index, with a dense gradient on every backend.
+
+    TensorFlow's own gradient has a slice per occurrence of an index. Keras'
+    optimizers do their arithmetic slice by slice, so that Adam's second moment
+    would be a sum of squares in place of the square of a sum.
+
+    Args:
+        table: float variable or tensor `(V, D)`.
+        indices: int tensor `(...)` in `[0, V)`.
+
+    Returns:
+        Float tensor `(..., D)`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.take(table, indices, axis=0)
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def take(table):
+        rows, width = table.shape
+
+        def gradient(upstream):
+            return tf.math.unsorted_segment_sum(
+                tf.reshape(upstream, (-1, width)),
+                tf.reshape(indices, (-1,)),
+                num_segments=rows,
+            )
+
+        return tf.gather(table, indices), gradient
+
+    return take(tf.convert_to_tensor(table))
+
+
 def sum_across_replicas(tensor):
     """Sum of a tensor over the replicas of `tf.distribute`.
 
