@@ -48,7 +48,8 @@ class IGPT(keras.Model):
         hidden_dim: int. Width, `D`.
         objective: `"autoregressive"` or `"bert"`.
         **kwargs: Base model arguments: `name`, `dtype`. Under
-            `"mixed_bfloat16"` the logits and the loss stay float32.
+            `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
+            stay float32, and `compile` scales the loss of the latter.
 
     Call arguments:
         inputs: int token ids `(B, N)` in `[0, V)`; for BERT the dict above.
@@ -144,6 +145,9 @@ class IGPT(keras.Model):
         for block in blocks:
             x = block(x)
         super().__init__(inputs=inputs, outputs=head(final_norm(x)), **kwargs)
+        # A functional model's own policy is the global one; `compile` adds
+        # loss scaling by it.
+        self.dtype_policy = embedding.dtype_policy
 
         # === Config ===
         self.vocabulary_size = vocabulary_size
@@ -215,6 +219,7 @@ class IGPT(keras.Model):
 
     def compile(self, optimizer="adam", loss=None, **kwargs):
         """`keras.Model.compile`; without `loss`, the objective's own."""
+        check_float16(self)
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
@@ -297,9 +302,7 @@ class IGPT(keras.Model):
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": keras.saving.serialize_keras_object(
-                self.embedding.dtype_policy
-            ),
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "vocabulary_size": self.vocabulary_size,
             "sequence_length": self.sequence_length,
             "num_layers": self.num_layers,
@@ -352,6 +355,22 @@ class IGPT(keras.Model):
                 tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
+
+
+def check_float16(model):
+    """Raises a `ValueError` if gradients in float16 would be lost."""
+    policy = model.dtype_policy
+    if policy.variable_dtype == "float16":
+        raise ValueError(
+            f"dtype={policy.name!r} keeps the weights in float16, where small "
+            "gradients and Adam's second moments are zero. Train under "
+            "'mixed_float16' or 'mixed_bfloat16'."
+        )
+    if policy.compute_dtype == "float16" and num_replicas(model) > 1:
+        raise ValueError(
+            f"dtype={policy.name!r} needs loss scaling, which Keras cannot do "
+            "on several replicas of tf.distribute. Use 'mixed_bfloat16'."
+        )
 
 
 def _check_shape(name, tensor, sequence_length):

@@ -7,6 +7,7 @@ from keras import ops
 
 from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.igpt import check_float16
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -74,6 +75,8 @@ class IGPTClassifier(keras.Model):
             },
             **kwargs,
         )
+        # `compile` adds loss scaling by it.
+        self.dtype_policy = model.dtype_policy
         self.igpt = model
         self.class_head = head
         self.num_classes = num_classes
@@ -84,6 +87,7 @@ class IGPTClassifier(keras.Model):
 
         `metrics` are of the class logits and default to accuracy.
         """
+        check_float16(self)
         cross_entropy = keras.losses.SparseCategoricalCrossentropy
         super().compile(
             optimizer=optimizer,

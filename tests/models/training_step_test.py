@@ -148,6 +148,33 @@ def test_compiled_with_xla_a_step_is_the_same():
         )
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="JAX has no attention in float16 on a CPU",
+)
+@pytest.mark.parametrize("kind", ["autoregressive", "bert"])
+def test_small_gradients_survive_mixed_float16(kind):
+    found = []
+    for dtype in ("float32", "mixed_float16"):
+        model, x, y = training_case(kind, dtype=dtype)
+        model.compile(keras.optimizers.SGD(1e6))
+        before = snapshot(model)
+        # Gradients below what float16 holds, unless the loss is scaled.
+        weight = np.full((8, 16), 1e-6, "float32")
+        model.train_on_batch(x, y, sample_weight=weight)
+        found.append({k: v - before[k] for k, v in snapshot(model).items()})
+    for path, value in found[0].items():
+        error = np.linalg.norm(found[1][path] - value) / np.linalg.norm(value)
+        assert error < 0.02, f"{path}: {error}"
+
+
+def test_refuses_to_train_float16_weights():
+    for kind in ("bert", "classifier"):
+        model, _, _ = training_case(kind, dtype="float16")
+        with pytest.raises(ValueError, match="Train under 'mixed_float16'"):
+            model.compile()
+
+
 PROGRAM = """
 import sys
 import keras, numpy as np
