@@ -194,3 +194,42 @@ def test_codebook_is_that_of_the_whole_batch(
         np.testing.assert_allclose(
             two[key], one[key], rtol=1e-5, atol=tolerance, err_msg=key
         )
+
+
+SAMPLING_PROGRAM = """
+import sys
+import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+alone = tiny.model(num_layers=1)
+with strategy.scope():
+    spread = tiny.model(num_layers=1)
+prompt = tiny.token_ids(5)[:, :8]
+expected = {n: igpt_keras.sample(alone, n, seed=1) for n in (1, 5)}
+completed = igpt_keras.sample(alone, 5, prompt=prompt)
+for model in (alone, spread, alone, spread):
+    for count, found in expected.items():
+        with strategy.scope():
+            inside = igpt_keras.sample(model, count, seed=1)
+        outside = igpt_keras.sample(model, count, seed=1)
+        np.testing.assert_array_equal(inside, found)
+        np.testing.assert_array_equal(outside, found)
+    found = igpt_keras.sample(model, 5, prompt=prompt)
+    np.testing.assert_array_equal(found, completed)
+"""
+
+
+def test_sampling_is_the_same_inside_and_outside_of_a_strategy(
+    subprocess_environment,
+):
+    result = subprocess.run(
+        [sys.executable, "-c", SAMPLING_PROGRAM],
+        env=subprocess_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
