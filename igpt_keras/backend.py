@@ -27,6 +27,47 @@ def concrete(tensor):
     return None
 
 
+def take_rows(table, indices):
+    """Rows of a table by index, with a dense gradient on every backend.
+
+    TensorFlow's own gradient has a slice per occurrence of an index. Keras'
+    optimizers do their arithmetic slice by slice, so that Adam's second moment
+    would be a sum of squares in place of the square of a sum.
+
+    Args:
+        table: float variable or tensor `(V, D)`.
+        indices: int tensor `(...)` in `[0, V)`.
+
+    Returns:
+        Float tensor `(..., D)`; NaN where an index is out of range and the
+        device does not raise.
+    """
+    if keras.backend.backend() == "jax":
+        # Negative ones would count from the end; rows past it are NaN.
+        indices = keras.ops.where(indices < 0, table.shape[0], indices)
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.take(table, indices, axis=0)
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def take(table):
+        rows, width = table.shape
+
+        def gradient(upstream):
+            return tf.math.unsorted_segment_sum(
+                tf.reshape(upstream, (-1, width)),
+                tf.reshape(indices, (-1,)),
+                num_segments=rows,
+            )
+
+        # An error on a CPU, and something else each under XLA and on a GPU.
+        right = (indices >= 0) & (indices < rows)
+        found = tf.gather(table, indices)
+        return tf.where(right[..., None], found, float("nan")), gradient
+
+    return take(tf.convert_to_tensor(table))
+
+
 def sum_across_replicas(tensor):
     """Sum of a tensor over the replicas of `tf.distribute`.
 
@@ -73,6 +114,31 @@ def _bfloat16_parts(x):
     return parts
 
 
+def balance_replicas(loss, rows):
+    """A loss with the gradient that the whole batch has on one device.
+
+    Keras averages over replicas, whatever their shares of the batch are, and
+    the last batch is not always spread evenly.
+
+    Args:
+        loss: float scalar, the mean over this replica's rows.
+        rows: int scalar, their number.
+
+    Returns:
+        Float scalar: `loss`, whose gradient has the weight of its rows.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return loss
+    rows = tf.cast(rows, loss.dtype)
+    share = rows * context.num_replicas_in_sync / sum_across_replicas(rows)
+    return share * loss + tf.stop_gradient((1 - share) * loss)
+
+
 def outside_replicas():
     """Whether code is traced for all replicas of `tf.distribute` at once."""
     if keras.backend.backend() != "tensorflow":
@@ -88,14 +154,22 @@ def num_replicas(model):
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
+@contextlib.contextmanager
 def model_scope(model):
-    """Where what shares the model's variables must be built.
+    """Where what shares the model's variables must be built and called.
 
-    The scope of the `tf.distribute` strategy that the model was built under,
-    whichever is in force where this is called.
+    The scope of the `tf.distribute` strategy that the model was built under
+    and the model's own dtype policy, whichever are in force where this is
+    called. Whatever takes floating point numbers besides sets its own `dtype`.
     """
     strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+    before = keras.config.dtype_policy()
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        keras.config.set_dtype_policy(model.dtype_policy)
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)
 
 
 def optimizer_step(model):

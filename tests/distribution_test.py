@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow")
 TOLERANCE = {
     "autoregressive-float32": 1e-5,
     "bert-float32": 1e-5,
+    "classifier-float32": 1e-5,
     "autoregressive-mixed_bfloat16": 2e-2,
 }
 
@@ -30,17 +31,25 @@ if replicas == "2":
     scope = strategy.scope
 
 for case in cases:
-    objective, dtype = case.split("-")
+    kind, dtype = case.split("-")
+    objective = "bert" if kind == "bert" else "autoregressive"
     keras.utils.set_random_seed(0)
     with scope():
         size = {**tiny.SIZE, "num_layers": 1}
         model = igpt_keras.IGPT(**size, objective=objective, dtype=dtype)
-        model.compile(keras.optimizers.SGD(0.5))
-    token_ids = tiny.token_ids(24)
-    labels = np.arange(24) % 3
+        targets = token_ids = tiny.token_ids(27)
+        if kind == "classifier":
+            targets = np.arange(27) % 3
+            model = igpt_keras.IGPTClassifier(model, 3)
+        # Its step from zero gradients, those of a fresh model, is no rounding.
+        model.compile(
+            keras.optimizers.Adam(0.01, epsilon=1e-4),
+            weighted_metrics=["accuracy"],
+        )
+    labels = np.arange(27) % 3
     inputs = token_ids
     if objective == "bert":
-        mask = tiny.mask(24)
+        mask = tiny.mask(27)
         inputs = {"token_ids": token_ids, "mask": mask.astype("int32")}
         if replicas == "2":
             try:
@@ -49,7 +58,8 @@ for case in cases:
                 assert "Cast the mask to int32" in str(error)
             else:
                 raise SystemExit("a bool mask was taken")
-    train = tf.data.Dataset.from_tensor_slices((inputs, token_ids)).batch(8)
+    # The last batch is of three: on two replicas, of three and of none.
+    train = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(8)
     probe_set = tf.data.Dataset.from_tensor_slices((token_ids, labels))
     probe_set = probe_set.batch(10)
     probe = igpt_keras.LinearProbe(probe_set, probe_set, name="toy", verbose=0)
@@ -59,7 +69,7 @@ for case in cases:
         validation_data=train,
         epochs=2,
         shuffle=False,
-        callbacks=[probe, checkpoint],
+        callbacks=[checkpoint] + [probe] * (kind != "classifier"),
         verbose=0,
     ).history
     assert checkpoint.restore(model) == 2
@@ -75,6 +85,7 @@ for case in cases:
         weights=np.concatenate([tiny.array(v).ravel() for v in model.weights]),
         loss=history["loss"],
         val_loss=history["val_loss"],
+        accuracy=next(v for k, v in history.items() if "accuracy" in k),
         probe=np.array([r["accuracy"] for r in probe.history]),
         features=features,
     )
@@ -93,7 +104,7 @@ def test_two_replicas_equal_one(tmp_path, subprocess_environment):
     for case, tolerance in TOLERANCE.items():
         one, two = (np.load(tmp_path / f"{case}-{n}.npz") for n in (1, 2))
         assert np.isfinite(one["weights"]).all()
-        for key in ("weights", "loss", "val_loss", "features"):
+        for key in ("weights", "loss", "val_loss", "accuracy", "features"):
             np.testing.assert_allclose(
                 two[key], one[key], atol=tolerance, err_msg=f"{case} {key}"
             )
@@ -226,3 +237,42 @@ def test_codebook_is_that_of_the_whole_batch(
         np.testing.assert_allclose(
             two[key], one[key], rtol=1e-5, atol=tolerance, err_msg=key
         )
+
+
+SAMPLING_PROGRAM = """
+import sys
+import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+alone = tiny.model(num_layers=1)
+with strategy.scope():
+    spread = tiny.model(num_layers=1)
+prompt = tiny.token_ids(5)[:, :8]
+expected = {n: igpt_keras.sample(alone, n, seed=1) for n in (1, 5)}
+completed = igpt_keras.sample(alone, 5, prompt=prompt)
+for model in (alone, spread, alone, spread):
+    for count, found in expected.items():
+        with strategy.scope():
+            inside = igpt_keras.sample(model, count, seed=1)
+        outside = igpt_keras.sample(model, count, seed=1)
+        np.testing.assert_array_equal(inside, found)
+        np.testing.assert_array_equal(outside, found)
+    found = igpt_keras.sample(model, 5, prompt=prompt)
+    np.testing.assert_array_equal(found, completed)
+"""
+
+
+def test_sampling_is_the_same_inside_and_outside_of_a_strategy(
+    subprocess_environment,
+):
+    result = subprocess.run(
+        [sys.executable, "-c", SAMPLING_PROGRAM],
+        env=subprocess_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]

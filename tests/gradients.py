@@ -17,3 +17,24 @@ def gradient(function, x):
         tape.watch(x)
         value = function(x)
     return tape.gradient(value, x).numpy()
+
+
+def of_variables(function, variables):
+    """Of a scalar function, with respect to Keras variables, as arrays."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        def stateless(values):
+            with keras.StatelessScope(list(zip(variables, values))):
+                return function()
+
+        values = [variable.value for variable in variables]
+        return [np.asarray(g) for g in jax.grad(stateless)(values)]
+    import tensorflow as tf
+
+    values = [variable.value for variable in variables]
+    with tf.GradientTape() as tape:
+        result = function()
+    found = tape.gradient(result, values, unconnected_gradients="zero")
+    # A sum over occurrences, whether or not TensorFlow took it.
+    return [tf.convert_to_tensor(gradient).numpy() for gradient in found]

@@ -78,3 +78,18 @@ def nats_per_token(logits, token_ids, mask=None):
     if mask is None:
         return nats.mean(axis=1)
     return (nats * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+
+
+def adam(weights, gradients, rate, epsilon, beta_1=0.9, beta_2=0.999):
+    """Weights after a step of Adam for each of `gradients`.
+
+    Kingma & Ba's second form, at the end of their section 2, whose `epsilon`
+    is beside the uncorrected second moment. TensorFlow and Keras have it.
+    """
+    first = second = 0
+    for t, gradient in enumerate(gradients, start=1):
+        first = beta_1 * first + (1 - beta_1) * gradient
+        second = beta_2 * second + (1 - beta_2) * gradient**2
+        step = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        weights = weights - step * first / (np.sqrt(second) + epsilon)
+    return weights

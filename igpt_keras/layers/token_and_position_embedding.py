@@ -2,6 +2,8 @@ import keras
 from keras import initializers
 from keras import ops
 
+from igpt_keras.backend import take_rows
+
 
 class TokenAndPositionEmbedding(keras.layers.Layer):
     """Embeds token ids, shifted behind a start token, and adds positions.
@@ -47,6 +49,9 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         self.token_embedding = self.add_weight(
             shape=(self.vocabulary_size, self.hidden_dim),
             initializer=initializers.RandomNormal(stddev=0.02),
+            # Read as float32, whatever the layer computes in: a row's gradient
+            # is a sum over thousands of tokens.
+            autocast=False,
             name="token_embedding",
         )
         self.position_embedding = self.add_weight(
@@ -62,7 +67,9 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             )
 
     def call(self, token_ids, hidden=None):
-        embedded = ops.take(self.token_embedding, token_ids, axis=0)
+        embedded = ops.cast(
+            take_rows(self.token_embedding, token_ids), self.compute_dtype
+        )
         if hidden is not None:
             keep = ops.cast(ops.logical_not(hidden), embedded.dtype)
             embedded = embedded * keep[..., None]
@@ -88,8 +95,10 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         token = ops.take(self.token_embedding, previous_token_ids, axis=0)
         start = ops.convert_to_tensor(self.start_embedding)
         token = ops.where(position == 0, start, token)
-        token = token + ops.take(self.position_embedding, position, axis=0)
-        return ops.cast(token, self.compute_dtype)[:, None]
+        here = ops.take(self.position_embedding, position, axis=0)
+        # Cast before the sum, as `call` does.
+        token = ops.cast(token, self.compute_dtype)
+        return (token + ops.cast(here, self.compute_dtype))[:, None]
 
     def compute_output_shape(self, token_ids_shape, hidden_shape=None):
         return (*token_ids_shape, self.hidden_dim)

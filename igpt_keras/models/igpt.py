@@ -6,20 +6,27 @@ from keras import layers
 from keras import ops
 
 from igpt_keras import presets
+from igpt_keras.backend import balance_replicas
 from igpt_keras.backend import concrete
-from igpt_keras.backend import num_replicas
+from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
 from igpt_keras.layers.transformer_block import TransformerBlock
 from igpt_keras.models import preset_directory
+from igpt_keras.models.checked_model import CheckedModel
+from igpt_keras.models.checked_model import check_ids
+from igpt_keras.models.checked_model import nan_unless_ids
+from igpt_keras.models.checked_model import tokenwise
+from igpt_keras.models.masked_metrics import Masked
+from igpt_keras.models.masked_metrics import check_mean_metrics
 
 OBJECTIVES = ("autoregressive", "bert")
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
-class IGPT(keras.Model):
+class IGPT(CheckedModel):
     """Image GPT: a GPT-2 over the tokens of an image.
 
     The network of the released code, to the letter. It differs from the
@@ -48,7 +55,8 @@ class IGPT(keras.Model):
         hidden_dim: int. Width, `D`.
         objective: `"autoregressive"` or `"bert"`.
         **kwargs: Base model arguments: `name`, `dtype`. Under
-            `"mixed_bfloat16"` the logits and the loss stay float32.
+            `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
+            stay float32, and `compile` scales the loss of the latter.
 
     Call arguments:
         inputs: int token ids `(B, N)` in `[0, V)`; for BERT the dict above.
@@ -83,7 +91,13 @@ class IGPT(keras.Model):
         dtype=None,
         **kwargs,
     ):
-        check_positive_ints(
+        (
+            vocabulary_size,
+            sequence_length,
+            num_layers,
+            num_heads,
+            hidden_dim,
+        ) = check_positive_ints(
             vocabulary_size=vocabulary_size,
             sequence_length=sequence_length,
             num_layers=num_layers,
@@ -144,6 +158,9 @@ class IGPT(keras.Model):
         for block in blocks:
             x = block(x)
         super().__init__(inputs=inputs, outputs=head(final_norm(x)), **kwargs)
+        # A functional model's own policy is the global one; `compile` adds
+        # loss scaling by it.
+        self.dtype_policy = embedding.dtype_policy
 
         # === Config ===
         self.vocabulary_size = vocabulary_size
@@ -188,74 +205,87 @@ class IGPT(keras.Model):
                     "(bool, True = hidden and predicted), received "
                     f"{_describe(inputs)}."
                 )
-            _check_shape("mask", inputs["mask"], self.sequence_length)
+            check_ids(
+                "mask",
+                inputs["mask"],
+                (None, self.sequence_length),
+                2,
+                "A mask is bool, or int with 1 where a token is hidden.",
+                kinds=("bool", "int"),
+            )
             inputs = inputs["token_ids"]
         elif isinstance(inputs, (dict, list, tuple)):
             raise ValueError(
                 "An autoregressive model takes one tensor of token ids, "
                 f"received {_describe(inputs)}."
             )
-        _check_shape("token_ids", inputs, self.sequence_length)
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        if "int" not in dtype:
-            raise ValueError(
-                f"token_ids must be integers, received {dtype}. Tokenize "
-                "images first, with `PaletteTokenizer` for example."
-            )
-        values = concrete(inputs)
-        if values is None or values.size == 0:
-            return
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= self.vocabulary_size:
-            raise ValueError(
-                f"token_ids must be in [0, {self.vocabulary_size}), received "
-                f"values from {low} to {high}. Use the tokenizer this model "
-                "was made for, or set vocabulary_size to its size."
-            )
+        check_ids(
+            "token_ids",
+            inputs,
+            (None, self.sequence_length),
+            self.vocabulary_size,
+            "Use the tokenizer this model was made for, or build the model "
+            f"for yours; it has vocabulary_size={self.vocabulary_size} and "
+            f"sequence_length={self.sequence_length}.",
+        )
 
-    def compile(self, optimizer="adam", loss=None, **kwargs):
-        """`keras.Model.compile`; without `loss`, the objective's own."""
+    def check_targets(self, targets):
+        """Raises a `ValueError` unless `targets` are token ids `(B, N)`.
+
+        With a loss of your own other targets may be right, and none are
+        checked.
+        """
+        if self._has_own_targets:
+            return
+        check_ids(
+            "y",
+            targets,
+            (None, self.sequence_length),
+            self.vocabulary_size,
+            "An IGPT predicts its own input: train on x = y = token_ids.",
+        )
+
+    def check_weights(self, sample_weight):
+        """Raises a `ValueError` unless weights are of images or tokens."""
+        shape = tuple(sample_weight.shape)
+        if len(shape) == 1 or (
+            len(shape) == 2 and shape[1] in (None, self.sequence_length)
+        ):
+            return
+        raise ValueError(
+            "sample_weight must have shape (batch,), a weight for each image, "
+            f"or (batch, {self.sequence_length}), one for each token, received "
+            f"shape {shape}."
+        )
+
+    def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
+        """`keras.Model.compile`; without `loss`, the objective's own.
+
+        Metrics of a BERT model are of its hidden tokens: `"accuracy"` is the
+        share of them that are predicted right.
+        """
+        if self.objective == "bert":
+            check_mean_metrics(metrics, kwargs.get("weighted_metrics"))
+        sparse = keras.losses.SparseCategoricalCrossentropy
+        self._has_own_targets = not (loss is None or isinstance(loss, sparse))
         if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+            loss = sparse(from_logits=True)
+        super().compile(
+            optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
+        )
 
     def compile_from_config(self, config):
         # Keras skips this for models that override `compile`.
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, *args, **kwargs):
-        self._check_data(x)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        self._check_data(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        self._check_data(x)
-        return super().predict(x, *args, **kwargs)
-
-    def _check_data(self, x):
-        """Checks arrays, and the shapes and dtypes of a `tf.data.Dataset`."""
-        x = getattr(x, "element_spec", x)
-        if isinstance(x, tuple) and x:
-            x = x[0]
-        token_ids = x.get("token_ids") if isinstance(x, dict) else x
-        if hasattr(token_ids, "shape") and hasattr(token_ids, "dtype"):
-            self.check_inputs(x)
-        replicas = num_replicas(self)
-        if (
-            isinstance(x, dict)
-            and replicas > 1
-            and keras.backend.standardize_dtype(x["mask"].dtype) == "bool"
-        ):
+    def _check_data(self, x, y, arguments):
+        if arguments.get("class_weight") is not None:
             raise ValueError(
-                "Keras cannot average a bool mask over "
-                f"{replicas} replicas when it traces the first batch. "
-                "Cast the mask to int32, as "
-                "`igpt_keras.data.mask_tokens` does."
+                "An IGPT has no classes to weigh: pass sample_weight, a weight "
+                "for each image or token."
             )
+        return super()._check_data(x, y, arguments)
 
     def token_weights(self, mask):
         """Weights that make the mean over all `B x N` tokens BERT's loss.
@@ -270,36 +300,44 @@ class IGPT(keras.Model):
         Returns:
             float32 `(B, N)`.
         """
-        hidden = ops.cast(mask, "float32")
+        hidden = ops.cast(ops.cast(mask, "bool"), "float32")
         count = ops.sum(hidden, axis=1, keepdims=True)
         return hidden * self.sequence_length / ops.maximum(count, 1.0)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
+        if not outside_replicas():  # where Keras averages the first batch
+            self.check_targets(y)
+        token_ids = x["token_ids"] if isinstance(x, dict) else x
+        weight = self._weigh_tokens(token_ids, sample_weight)
         if self.objective == "bert":
-            weight = self.token_weights(x["mask"])
-            if sample_weight is not None:
-                sample_weight = ops.cast(sample_weight, "float32")
-                if len(sample_weight.shape) == 1:
-                    sample_weight = sample_weight[:, None]
-                weight = weight * sample_weight
-            sample_weight = weight
-        return super().compute_loss(
-            x=x,
-            y=y,
-            y_pred=y_pred,
-            sample_weight=sample_weight,
-            training=training,
+            hidden = self.token_weights(x["mask"])
+            weight = hidden if weight is None else weight * hidden
+        loss = super().compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=weight, training=training
         )
+        ids = [token_ids] if self._has_own_targets else [token_ids, y]
+        loss = nan_unless_ids(loss, *((i, self.vocabulary_size) for i in ids))
+        return balance_replicas(loss, ops.shape(token_ids)[0])
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        token_ids = x["token_ids"] if isinstance(x, dict) else x
+        if self.objective == "bert":
+            y_pred = Masked(x["mask"])(y_pred)
+        weight = self._weigh_tokens(token_ids, sample_weight)
+        return super().compute_metrics(x, y, y_pred, weight)
+
+    def _weigh_tokens(self, token_ids, sample_weight):
+        if sample_weight is not None:
+            self.check_weights(sample_weight)
+        return tokenwise(sample_weight, token_ids)
 
     def get_config(self):
         return {
             "name": self.name,
             "trainable": self.trainable,
-            "dtype": keras.saving.serialize_keras_object(
-                self.embedding.dtype_policy
-            ),
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "vocabulary_size": self.vocabulary_size,
             "sequence_length": self.sequence_length,
             "num_layers": self.num_layers,
@@ -352,17 +390,6 @@ class IGPT(keras.Model):
                 tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
-
-
-def _check_shape(name, tensor, sequence_length):
-    shape = tuple(getattr(tensor, "shape", ()))
-    if len(shape) != 2 or shape[1] != sequence_length:
-        raise ValueError(
-            f"{name} must have shape (batch, {sequence_length}), received "
-            f"{shape}. The model was built with sequence_length="
-            f"{sequence_length}: flatten each image to that many tokens, or "
-            "build the model for yours."
-        )
 
 
 def _describe(inputs):

@@ -5,12 +5,19 @@ from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras.backend import balance_replicas
+from igpt_keras.backend import outside_replicas
+from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.models import preset_directory
+from igpt_keras.models.checked_model import CheckedModel
+from igpt_keras.models.checked_model import check_ids
+from igpt_keras.models.checked_model import nan_unless_ids
+from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.igpt import IGPT
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
-class IGPTClassifier(keras.Model):
+class IGPTClassifier(CheckedModel):
     """Image GPT with a class head, for fine-tuning (section 2.3).
 
     The class logits are a linear map, without bias and starting at zero, of the
@@ -18,7 +25,9 @@ class IGPTClassifier(keras.Model):
     objective, `generative loss + classification loss`; both are means, and the
     generative one is over all tokens of the sequence.
 
-    Train on `x = token_ids` (for BERT the dict with a mask) and `y = labels`.
+    Train on `x = token_ids` (for BERT the dict with a mask) and `y = labels`,
+    int `(B,)` in `[0, C)`. A `sample_weight` `(B,)` weighs images: both losses
+    of each.
 
     Args:
         model: an `IGPT`; its weights are shared and trained on.
@@ -50,14 +59,8 @@ class IGPTClassifier(keras.Model):
             raise ValueError(
                 f"model must be an IGPT, received a {type(model).__name__}."
             )
-        if not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(
-                f"num_classes must be an int >= 2, received {num_classes!r}."
-            )
-        if generative_weight < 0:
-            raise ValueError(
-                f"generative_weight must be >= 0, received {generative_weight}."
-            )
+        (num_classes,) = check_positive_ints(minimum=2, num_classes=num_classes)
+        generative_weight = _check_weight(generative_weight)
         head = layers.Dense(
             num_classes,
             use_bias=False,
@@ -74,16 +77,23 @@ class IGPTClassifier(keras.Model):
             },
             **kwargs,
         )
+        # `compile` adds loss scaling by it.
+        self.dtype_policy = model.dtype_policy
         self.igpt = model
         self.class_head = head
         self.num_classes = num_classes
         self.generative_weight = generative_weight
 
-    def compile(self, optimizer="adam", metrics=None, **kwargs):
+    def compile(
+        self, optimizer="adam", metrics=None, weighted_metrics=None, **kwargs
+    ):
         """`keras.Model.compile` with the joint loss.
 
-        `metrics` are of the class logits and default to accuracy.
+        `metrics` and `weighted_metrics` are of the class logits; without
+        either, accuracy is shown.
         """
+        if not metrics and not weighted_metrics:
+            metrics = ["accuracy"]
         cross_entropy = keras.losses.SparseCategoricalCrossentropy
         super().compile(
             optimizer=optimizer,
@@ -95,7 +105,8 @@ class IGPTClassifier(keras.Model):
                 "token_logits": self.generative_weight,
                 "class_logits": 1.0,
             },
-            metrics={"class_logits": metrics or ["accuracy"]},
+            metrics={"class_logits": metrics},
+            weighted_metrics={"class_logits": weighted_metrics},
             **kwargs,
         )
 
@@ -114,31 +125,65 @@ class IGPTClassifier(keras.Model):
         self.igpt.check_values(inputs)
         return super().call(inputs, training=training, mask=mask)
 
+    def check_inputs(self, inputs):
+        """Raises a `ValueError` unless `inputs` are what the `IGPT` takes."""
+        self.igpt.check_inputs(inputs)
+
+    def check_targets(self, targets):
+        """Raises a `ValueError` unless `targets` are labels `(B,)`."""
+        check_ids(
+            "Labels",
+            targets,
+            (None,),
+            self.num_classes,
+            f"One int per image, from 0 to num_classes - 1 = "
+            f"{self.num_classes - 1}; of one-hot labels take the argmax.",
+        )
+
+    def check_weights(self, sample_weight):
+        """Raises a `ValueError` unless weights are of images."""
+        shape = tuple(sample_weight.shape)
+        if len(shape) != 1:
+            raise ValueError(
+                "sample_weight must have shape (batch,), a weight for each "
+                f"image, received shape {shape}. The loss of a class is no "
+                "token's."
+            )
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        if sample_weight is not None:
-            raise ValueError(
-                "IGPTClassifier takes no sample_weight: the joint loss does "
-                "not define one."
-            )
-        token_weight = None
+        if not outside_replicas():  # where Keras averages the first batch
+            self.check_targets(y)
+        token_ids = x["token_ids"] if isinstance(x, dict) else x
+        weights = self._output_weights(sample_weight)
+        token_weight = tokenwise(weights["class_logits"], token_ids)
         if self.igpt.objective == "bert":
-            token_weight = self.igpt.token_weights(x["mask"])
-        if token_weight is not None:
-            sample_weight = {"token_logits": token_weight, "class_logits": None}
-        return super().compute_loss(
+            hidden = self.igpt.token_weights(x["mask"])
+            token_weight = (
+                hidden if token_weight is None else token_weight * hidden
+            )
+        loss = super().compute_loss(
             x=x,
             y=self._targets(x, y),
             y_pred=y_pred,
-            sample_weight=sample_weight,
+            sample_weight={**weights, "token_logits": token_weight},
             training=training,
         )
+        limit = self.igpt.vocabulary_size
+        loss = nan_unless_ids(loss, (token_ids, limit), (y, self.num_classes))
+        return balance_replicas(loss, ops.shape(token_ids)[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(
-            x, self._targets(x, y), y_pred, sample_weight
+            x, self._targets(x, y), y_pred, self._output_weights(sample_weight)
         )
+
+    def _output_weights(self, sample_weight):
+        if sample_weight is not None:
+            self.check_weights(sample_weight)
+            sample_weight = ops.cast(sample_weight, "float32")
+        return dict.fromkeys(("token_logits", "class_logits"), sample_weight)
 
     def _targets(self, x, labels):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
@@ -155,8 +200,8 @@ class IGPTClassifier(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        model = keras.saving.deserialize_keras_object(config.pop("model"))
-        return cls(model, **config)
+        model = keras.saving.deserialize_keras_object(config["model"])
+        return cls(**{**config, "model": model})
 
     @classmethod
     def from_preset(cls, directory, **overrides):
@@ -178,3 +223,15 @@ class IGPTClassifier(keras.Model):
     def save_to_preset(self, directory, tokenizer=None):
         """Saves model and class head as `IGPT.save_to_preset` does."""
         preset_directory.save(self.igpt, directory, tokenizer, self)
+
+
+def _check_weight(value):
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"generative_weight must be >= 0 and finite, received {value!r}."
+        )
+    return number

@@ -2,6 +2,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.backend import model_scope
+from igpt_keras.backend import num_replicas
+from igpt_keras.layers.check_positive_ints import check_positive_ints
+from igpt_keras.models.igpt import IGPT
+
 
 def sample(
     model,
@@ -19,13 +24,14 @@ def sample(
     tokens; every sample has its own random numbers.
 
     Args:
-        model: an `IGPT` with the autoregressive objective.
+        model: an `IGPT` with the autoregressive objective, or an
+            `IGPTClassifier` around one.
         num_samples: int. Number of images. Defaults to 8.
-        prompt: optional int array `(P,)` or `(num_samples, P)`, `P <= N`:
-            the first `P` tokens, kept as they are. Half an image gives a
-            completion.
-        temperature: float >= 0 that divides the logits. 0 takes the most
-            probable token. The paper samples at 1.0.
+        prompt: optional int array `(num_samples, P)`, `P <= N`: the first `P`
+            tokens, kept as they are. `(P,)` or `(1, P)` is for all samples.
+            Half an image gives a completion.
+        temperature: finite float >= 0 that divides the logits. 0 takes the
+            most probable token. The paper samples at 1.0.
         top_k: optional int >= 1. Draw from the `top_k` most probable tokens.
         top_p: optional float in [0, 1]. Draw from the fewest most probable
             tokens whose probabilities, after `top_k`, sum to at least
@@ -36,7 +42,8 @@ def sample(
         int32 NumPy array `(num_samples, N)`.
 
     Raises:
-        ValueError: if the model cannot sample or an argument is out of range.
+        ValueError: if the model cannot sample, its logits are not finite, as
+            after divergence, or an argument is out of range.
 
     Example:
     >>> from igpt_keras import IGPT
@@ -44,17 +51,20 @@ def sample(
     >>> sample(model, num_samples=2).shape
     (2, 16)
     """
-    if getattr(model, "objective", None) != "autoregressive":
+    model = getattr(model, "igpt", model)
+    if not isinstance(model, IGPT):
+        raise ValueError(
+            f"sample needs an IGPT, received a {type(model).__name__}."
+        )
+    if model.objective != "autoregressive":
         raise ValueError(
             "sample needs an autoregressive IGPT. A BERT model predicts "
             "hidden tokens from both sides and defines no order to sample in."
         )
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be >= 1, received {num_samples}.")
-    if temperature < 0:
-        raise ValueError(f"temperature must be >= 0, received {temperature}.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be >= 1, received {top_k}.")
+    (num_samples,) = check_positive_ints(num_samples=num_samples)
+    temperature = _check_temperature(temperature)
+    if top_k is not None:
+        (top_k,) = check_positive_ints(top_k=top_k)
     if top_p is not None and not 0 <= top_p <= 1:
         raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
     prompt = _check_prompt(prompt, num_samples, model)
@@ -68,26 +78,72 @@ def sample(
     uniform = np.random.default_rng(seed).random(
         (num_samples, length), dtype="float32"
     )
-    # Kept with the model, since tracing the loop takes longer than running it;
-    # past Keras, which would take it for a part of the model.
-    samplers = model.__dict__.setdefault("_samplers", {})
-    key = (top_k, top_p)
-    if key not in samplers:
-        samplers[key] = _Sampler(model, top_k, top_p)
     inputs = {
         "token_ids": token_ids,
         "uniform": uniform,
         "prompt_length": np.full(num_samples, prompt_length, "int32"),
         "temperature": np.full(num_samples, temperature, "float32"),
     }
-    return np.asarray(samplers[key].predict_on_batch(inputs))
+    with model_scope(model):
+        # Not `predict_on_batch`, which gives every replica the whole batch.
+        found = _sampler(model, top_k, top_p).predict(
+            inputs, batch_size=num_samples, verbose=0
+        )
+    if not found["logits_are_finite"].all():
+        raise ValueError(
+            "The model's logits are not finite: it diverged. Sample from an "
+            "earlier checkpoint."
+        )
+    if not found["scaled_are_finite"].all():
+        raise ValueError(
+            f"temperature={temperature} makes the logits infinite. Take a "
+            "larger one, or 0 for the most probable token."
+        )
+    return np.asarray(found["token_ids"])
+
+
+def _sampler(model, top_k, top_p):
+    """The sampler of a model and its settings.
+
+    Kept with the model, since tracing the loop takes longer than running it;
+    past Keras, which would take it for a part of the model. Quantizing, for
+    example, changes the variables, and what was traced before is of no use.
+    """
+    variables = tuple(map(id, model.variables))
+    if model.__dict__.get("_sampled_variables") != variables:
+        model.__dict__["_sampled_variables"] = variables
+        model.__dict__["_samplers"] = {}
+    samplers = model.__dict__["_samplers"]
+    # What was traced for the replicas of one strategy is not for another's.
+    key = (top_k, top_p, num_replicas(model))
+    if key not in samplers:
+        samplers[key] = _Sampler(model, top_k, top_p)
+    return samplers[key]
+
+
+def _check_temperature(temperature):
+    try:
+        number = float(temperature)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"temperature must be >= 0 and finite, received {temperature!r}."
+        )
+    if number > 0 and np.float32(number) == 0:
+        raise ValueError(
+            f"temperature={number} is 0 in float32. Take a larger one, or 0 "
+            "for the most probable token."
+        )
+    return number
 
 
 class _Sampler(keras.Model):
     """The loop over positions, as a model so that `predict` compiles it."""
 
     def __init__(self, model, top_k, top_p):
-        super().__init__(name="sampler")
+        # The random numbers are not rounded; each layer has its own dtype.
+        super().__init__(name="sampler", dtype="float32")
         self.igpt = model
         self.top_k = top_k
         self.top_p = top_p
@@ -108,10 +164,13 @@ class _Sampler(keras.Model):
         )
 
         def step(position, state):
-            token_ids, cache = state
+            token_ids, cache, finite, scaled_finite = state
             logits, cache = decode(igpt, token_ids, cache, position)
+            scaled = logits / inputs["temperature"][:, None]
+            finite = finite & ops.all(ops.isfinite(logits), axis=-1)
+            scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
             drawn = draw(
-                logits / inputs["temperature"][:, None],
+                scaled,
                 ops.take(uniform, position, axis=1),
                 self.top_k,
                 self.top_p,
@@ -121,12 +180,17 @@ class _Sampler(keras.Model):
             token_ids = ops.slice_update(
                 token_ids, (0, position), drawn[:, None]
             )
-            return token_ids, cache
+            return token_ids, cache, finite, scaled_finite
 
-        token_ids, _ = ops.fori_loop(
-            0, igpt.sequence_length, step, (token_ids, cache)
+        finite = ops.ones_like(token_ids[:, 0], "bool")
+        token_ids, _, finite, scaled_finite = ops.fori_loop(
+            0, igpt.sequence_length, step, (token_ids, cache, finite, finite)
         )
-        return token_ids
+        return {
+            "token_ids": token_ids,
+            "logits_are_finite": finite,
+            "scaled_are_finite": scaled_finite,
+        }
 
 
 def decode(model, token_ids, cache, position):
@@ -191,6 +255,8 @@ def _check_prompt(prompt, num_samples, model):
         return np.zeros((num_samples, 0), "int32")
     prompt = np.asarray(prompt)
     if prompt.ndim == 1:
+        prompt = prompt[None]
+    if prompt.ndim == 2 and prompt.shape[0] == 1:
         prompt = np.tile(prompt, (num_samples, 1))
     if (
         prompt.ndim != 2

@@ -1,3 +1,5 @@
+import gradients
+import keras
 import numpy as np
 from tiny import array
 from tiny import check_std
@@ -61,3 +63,30 @@ def test_config_round_trip():
     layer = TokenAndPositionEmbedding(5, 4, 3, shift=False)
     copy = TokenAndPositionEmbedding.from_config(layer.get_config())
     assert copy.get_config() == layer.get_config()
+
+
+def test_gradients_of_frequent_tokens_are_summed_in_float32():
+    layer = TokenAndPositionEmbedding(5, 1024, 3, dtype="mixed_bfloat16")
+    token_ids = np.zeros((5, 1024), "int32")
+    layer.build((None, 1024))
+    (found,) = gradients.of_variables(
+        lambda: keras.ops.sum(keras.ops.cast(layer(token_ids), "float32")),
+        [layer.token_embedding],
+    )
+    # In bfloat16 a sum of ones stops at 256. The last token is no input.
+    np.testing.assert_array_equal(found[0], [5 * 1023] * 3)
+    np.testing.assert_array_equal(found[1:], 0)
+
+
+def test_decoding_computes_in_the_dtype_of_the_layer():
+    layer = TokenAndPositionEmbedding(5, 4, 3, dtype="mixed_bfloat16")
+    layer.build((None, 4))
+    token_ids = np.array([[4, 0, 2, 1]])
+    expected = layer(token_ids)
+    for i in range(4):
+        step = layer.decode(token_ids[:, max(i - 1, 0)], i)
+        assert keras.backend.standardize_dtype(step.dtype) == "bfloat16"
+        np.testing.assert_array_equal(
+            array(keras.ops.cast(step[:, 0], "float32")),
+            array(keras.ops.cast(expected[:, i], "float32")),
+        )

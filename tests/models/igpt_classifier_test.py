@@ -101,3 +101,107 @@ def test_refuses_bad_arguments():
         igpt_keras.IGPTClassifier(model, 1)
     with pytest.raises(ValueError, match="generative_weight must be >= 0"):
         igpt_keras.IGPTClassifier(model, 3, generative_weight=-1)
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_sample_weights_weigh_both_losses_of_an_image(objective):
+    model, x = classifier(objective, generative_weight=0.5), inputs(objective)
+    weight = np.array([0.1, 2.0, 0.5, 1.0], "float32")
+    outputs = {k: array(v).astype("float64") for k, v in model(x).items()}
+    nats = reference.nats(outputs["token_logits"], tiny.token_ids())
+    if objective == "bert":
+        mask = tiny.mask()
+        nats = (nats * mask).sum(axis=1) / mask.sum(axis=1)
+    else:
+        nats = nats.mean(axis=1)
+    nats = 0.5 * nats + reference.nats(outputs["class_logits"], LABELS)
+    expected = (weight * nats).mean()
+    right = outputs["class_logits"].argmax(axis=1) == LABELS
+    model.compile("sgd", weighted_metrics=["accuracy"])
+    arguments = {"verbose": 0, "return_dict": True}
+    for results in (
+        model.evaluate(x, LABELS, sample_weight=weight, **arguments),
+        model.evaluate(x, LABELS, sample_weight=weight.tolist(), **arguments),
+    ):
+        assert abs(results["loss"] - expected) < 1e-5
+        (accuracy,) = (v for k, v in results.items() if "accuracy" in k)
+        assert abs(accuracy - np.average(right, weights=weight)) < 1e-6
+    # Weights of classes are weights of images.
+    by_class = {0: 0.1, 1: 0.5, 2: 2.0}
+    history = model.fit(x, LABELS, class_weight=by_class, verbose=0).history
+    expected = (np.vectorize(by_class.get)(LABELS) * nats).mean()
+    assert abs(history["loss"][0] - expected) < 1e-5
+
+
+def test_refuses_weights_of_tokens():
+    model, x = classifier(), tiny.token_ids()
+    for shape in ((4, 16), (4, 1), ()):
+        for call in (model.fit, model.evaluate, model.train_on_batch):
+            with pytest.raises(ValueError, match=r"shape \(batch,\)|4 rows"):
+                call(x, LABELS, sample_weight=np.ones(shape, "float32"))
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (None, "Labels must have shape.*received None"),
+        (2, r"Labels must have shape \(batch,\)"),
+        ([0.0, 1.5, 1.0, 2.0], "Labels must be integers, received float64"),
+        (["0", "1", "2", "0"], "Labels must be integers, received str"),
+        (np.eye(4, 3, dtype="int32"), "of one-hot labels take the argmax"),
+        ([0, 1, 2, 3], r"Labels must be in \[0, 3\), received values"),
+        ([0, 1, 2, -1], r"Labels must be in \[0, 3\), received values"),
+        ([0, 1, 2], "y has shape .*4 rows"),
+    ],
+)
+def test_refuses_bad_labels(labels, message):
+    model, x = classifier(), tiny.token_ids()
+    for call in (
+        lambda: model.fit(x, labels),
+        lambda: model.evaluate(x, labels),
+        lambda: model.train_on_batch(x, labels),
+        lambda: model.test_on_batch(x, labels),
+        lambda: model.fit(x, LABELS, validation_data=(x, labels)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_takes_labels_as_lists():
+    model, x = classifier(), tiny.token_ids()
+    expected = model.evaluate(x, LABELS, verbose=0)
+    assert model.evaluate(x, LABELS.tolist(), verbose=0) == expected
+
+
+def test_labels_out_of_range_from_a_generator_are_no_loss(caplog):
+    model, x = classifier(), tiny.token_ids()
+    model.compile("sgd", jit_compile=True)
+    for bad in (3, -1):
+        batches = iter([(x, np.array([0, 1, 2, bad]))] * 2)
+        # A generator, which Keras asks for a batch ahead.
+        history = model.fit((b for b in batches), steps_per_epoch=1).history
+        assert np.isnan(history["loss"][0])
+        assert "labels out of the model's range" in caplog.text
+        caplog.clear()
+
+
+def test_refuses_bad_token_ids():
+    model, x = classifier(), tiny.token_ids()
+    for change, message in (
+        (lambda x: x + 11, r"must be in \[0, 11\)"),
+        (lambda x: x[:, :9], "must have shape"),
+        (lambda x: x / 2, "must be integers"),
+        (lambda x: x[:0], "The batch is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(change(x), LABELS[: len(change(x))])
+
+
+def test_from_config_leaves_its_argument_as_it_is():
+    model = classifier(generative_weight=0.5)
+    config = model.get_config()
+    for _ in range(2):
+        copy = igpt_keras.IGPTClassifier.from_config(config)
+        assert copy.get_config() == model.get_config() == config
+    with pytest.raises(ValueError, match="cannot be cloned"):
+        keras.models.clone_model(model)

@@ -257,3 +257,156 @@ def test_bert_needs_its_mask():
         model(tiny.token_ids())
     with pytest.raises(ValueError, match="A BERT model takes a dict"):
         model.check_inputs(tiny.token_ids())
+
+
+WEIGHTS = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+@pytest.mark.parametrize("shape", [(5,), (16,), (5, 16), (16, 16)])
+def test_sample_weights_are_of_images_or_tokens(objective, shape):
+    """16 images of 16 tokens: as many weights as tokens, for images."""
+    model, x = tiny.model(objective, num_layers=1), tiny.token_ids(shape[0])
+    weight = WEIGHTS.uniform(0.1, 2, shape).astype("float32")
+    mask = np.ones(x.shape, "bool")
+    inputs = x
+    if objective == "bert":
+        mask = tiny.mask(shape[0])
+        inputs = {"token_ids": x, "mask": mask}
+    found = logits(model, x, mask if objective == "bert" else None)
+    nats = reference.nats(found.astype("float64"), x)
+    right = found.argmax(axis=-1) == x
+    tokens = np.broadcast_to(
+        weight if len(shape) == 2 else weight[:, None], x.shape
+    )
+    per_image = (nats * tokens * mask).sum(axis=1) / mask.sum(axis=1)
+    model.compile(
+        "sgd",
+        metrics=["accuracy"],
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("weighted")],
+    )
+    result = model.evaluate(
+        inputs, x, sample_weight=weight, verbose=0, return_dict=True
+    )
+    assert abs(result["loss"] - per_image.mean()) < 1e-5
+    assert abs(result["accuracy"] - right[mask].mean()) < 1e-5
+    expected = (right * tokens * mask).sum() / (tokens * mask).sum()
+    assert abs(result["weighted"] - expected) < 1e-5
+    (trained, *_) = model.train_on_batch(inputs, x, sample_weight=weight)
+    assert abs(trained - per_image.mean()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 1), (1, 16), (4, 15), (4, 16, 1), ()], ids=str
+)
+def test_refuses_other_sample_weights(shape):
+    model, x = tiny.model(), tiny.token_ids()
+    model.compile("sgd")
+    weight = np.ones(shape, "float32")
+    message = "sample_weight must have shape|and x has 4 rows"
+    for call in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(ValueError, match=message):
+            call(x, x, sample_weight=weight)
+    with pytest.raises(ValueError, match="no classes to weigh"):
+        model.fit(x, x, class_weight={0: 1.0})
+
+
+def test_bert_takes_metrics_that_can_leave_out_visible_tokens():
+    model = tiny.model("bert")
+    for argument in ("metrics", "weighted_metrics"):
+        with pytest.raises(ValueError, match="cannot leave out the tokens"):
+            model.compile("sgd", **{argument: [keras.metrics.AUC()]})
+    model.compile(
+        "sgd", metrics=["acc", keras.metrics.sparse_top_k_categorical_accuracy]
+    )
+
+
+@pytest.mark.parametrize(
+    "targets, message",
+    [
+        (None, "y must have shape.*received None.*x = y = token_ids"),
+        (tiny.token_ids() + 11, r"y must be in \[0, 11\)"),
+        (tiny.token_ids() - 11, r"y must be in \[0, 11\)"),
+        (tiny.token_ids() + 0.5, "y must be integers, received float64"),
+        (tiny.token_ids().astype("str"), "y must be integers, received str"),
+        (tiny.token_ids()[:, :9], r"y must have shape \(batch, 16\)"),
+        (tiny.token_ids()[:, 0], r"y must have shape \(batch, 16\)"),
+        (3, r"y must have shape \(batch, 16\)"),
+    ],
+)
+def test_refuses_bad_targets(targets, message):
+    model, x = tiny.model(), tiny.token_ids()
+    model.compile("sgd")
+    for call in (
+        lambda: model.fit(x, targets),
+        lambda: model.evaluate(x, targets),
+        lambda: model.train_on_batch(x, targets),
+        lambda: model.test_on_batch(x, targets),
+        lambda: model.fit(x, x, validation_data=(x, targets)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_takes_targets_as_lists_and_of_a_loss_of_ones_own():
+    model, x = tiny.model(), tiny.token_ids()
+    model.compile("sgd")
+    expected = model.evaluate(x, x, verbose=0)
+    assert model.evaluate(x, x.tolist(), verbose=0) == expected
+    assert abs(model.test_on_batch(x, x.tolist()) - expected) < 1e-6
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    loss = model.evaluate(x, np.eye(11, dtype="float32")[x], verbose=0)
+    assert abs(loss - expected) < 1e-5
+
+
+def test_refuses_ids_out_of_range_in_single_batches():
+    model, x = tiny.model(), tiny.token_ids()
+    model.compile("sgd")
+    for call in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match=r"must be in \[0, 11\)"):
+            call(x + 11, x)
+    with pytest.raises(ValueError, match=r"must be in \[0, 11\)"):
+        model.predict_on_batch(x + 11)
+
+
+@pytest.mark.parametrize("shift", [11, -11])
+@pytest.mark.parametrize("part", ["x", "y", "last"])
+def test_ids_out_of_range_from_a_generator_are_no_loss(shift, part, caplog):
+    model, x = tiny.model(num_layers=1), tiny.token_ids()
+    bad = x.copy()
+    # The last token is no input, and one target is enough.
+    bad[0, 15 if part == "last" else 3] += shift
+    batch = {"x": (bad, x), "y": (x, bad), "last": (bad, x)}[part]
+    model.compile("sgd", jit_compile=True)
+    calls = (
+        lambda x: model.fit(x, steps_per_epoch=1).history["loss"][0],
+        lambda x: model.evaluate(x, steps=1),
+    )
+    for call in calls:
+        caplog.clear()
+        result = call(batch for _ in range(2))
+        assert np.isnan(result)
+        assert "out of the model's range" in caplog.text
+
+
+def test_refuses_empty_batches_and_what_is_no_array():
+    model, x = tiny.model(), tiny.token_ids()
+    model.compile("sgd")
+    for call in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(ValueError, match="The batch is empty"):
+            call(x[:0], x[:0])
+    with pytest.raises(ValueError, match="The batch is empty"):
+        model.predict(x[:0])
+    for bad in (3, "digits", x.tolist()):
+        with pytest.raises(ValueError, match="shape|one tensor of token ids"):
+            model.fit(bad, x)
+
+
+def test_refuses_to_be_cloned_without_its_objective():
+    for objective in ("autoregressive", "bert"):
+        model = tiny.model(objective)
+        for arguments in ({}, {"clone_function": lambda layer: layer}):
+            with pytest.raises(ValueError, match="cannot be cloned"):
+                keras.models.clone_model(model, **arguments)
+        copy = type(model).from_config(model.get_config())
+        assert copy.get_config() == model.get_config()

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import reference
@@ -132,9 +133,19 @@ def test_the_edges_of_the_unit_interval_stay_inside_the_kept_tokens():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"num_samples": 0}, "num_samples must be >= 1"),
+        ({"num_samples": 0}, "num_samples must be a positive int"),
         ({"temperature": -1}, "temperature must be >= 0"),
-        ({"top_k": 0}, "top_k must be >= 1"),
+        ({"temperature": float("nan")}, "temperature must be >= 0 and finite"),
+        ({"temperature": float("inf")}, "temperature must be >= 0 and finite"),
+        ({"temperature": "warm"}, "temperature must be >= 0 and finite"),
+        ({"temperature": 1e-46}, "is 0 in float32. Take a larger one, or 0"),
+        ({"temperature": 1e-38}, "makes the logits infinite. Take a larger"),
+        ({"num_samples": True}, "num_samples must be a positive int"),
+        ({"num_samples": [2]}, "num_samples must be a positive int"),
+        ({"top_k": 0}, "top_k must be a positive int"),
+        ({"top_k": 1.5}, "top_k must be a positive int"),
+        ({"top_p": float("nan")}, r"top_p must be in \[0, 1\]"),
+        ({"prompt": 3}, r"prompt must have shape"),
         ({"top_p": 1.5}, r"top_p must be in \[0, 1\]"),
         ({"prompt": np.zeros((3, 4), "int32")}, r"prompt must have shape"),
         ({"prompt": np.zeros(17, "int32")}, r"P <= 16"),
@@ -145,6 +156,55 @@ def test_the_edges_of_the_unit_interval_stay_inside_the_kept_tokens():
 def test_refuses_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         igpt_keras.sample(tiny.model(), **arguments)
+
+
+def test_refuses_a_model_that_diverged():
+    model = tiny.model()
+    for value in (np.nan, np.inf):
+        model.head.kernel.assign(np.full((15, 11), value))
+        for arguments in ({}, {"temperature": 0}, {"top_p": 0.5}):
+            with pytest.raises(ValueError, match="it diverged"):
+                igpt_keras.sample(model, num_samples=2, **arguments)
+
+
+def test_one_prompt_serves_all_samples_as_a_row_too():
+    prompt = tiny.token_ids()[:1, :5]
+    token_ids = igpt_keras.sample(tiny.model(), np.int64(6), prompt=prompt)
+    np.testing.assert_array_equal(token_ids[:, :5], np.tile(prompt, (6, 1)))
+
+
+def test_samples_from_the_model_of_a_classifier():
+    model = tiny.model()
+    expected = igpt_keras.sample(model, num_samples=2)
+    classifier = igpt_keras.IGPTClassifier(model, 3)
+    np.testing.assert_array_equal(
+        igpt_keras.sample(classifier, num_samples=2), expected
+    )
+    with pytest.raises(ValueError, match="needs an IGPT, received a Seq"):
+        igpt_keras.sample(keras.Sequential())
+
+
+def test_a_quantized_model_is_not_sampled_as_it_was_before():
+    model = tiny.model()
+    igpt_keras.sample(model, num_samples=2)
+    model.head.kernel.assign(-model.head.kernel)
+    model.quantize("int8")
+    greedy = igpt_keras.sample(model, num_samples=2, temperature=0)
+    best = array(model(greedy)).argmax(axis=-1)
+    np.testing.assert_array_equal(greedy, best)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_dtype_policy_around_changes_nothing(dtype):
+    model = tiny.model(dtype=dtype)
+    expected = igpt_keras.sample(model, num_samples=8)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        found = igpt_keras.sample(tiny.model(dtype=dtype), num_samples=8)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_refuses_bert():
