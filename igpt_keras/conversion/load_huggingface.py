@@ -1,5 +1,4 @@
 import contextlib
-import pathlib
 
 import numpy as np
 from safetensors import SafetensorError
@@ -13,6 +12,7 @@ from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.preset_directory import check_sequence_length
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
 
@@ -52,7 +52,7 @@ def load_huggingface(
     tokenizer = igpt_keras.load_huggingface_palette("imagegpt-small")
     ```
     """
-    directory = pathlib.Path(directory)
+    directory = user_path(directory)
     sizes = huggingface_format.read_sizes(directory)
     positions = sizes["sequence_length"]
     check_sequence_length(
@@ -91,7 +91,7 @@ def load_huggingface_palette(directory, vocabulary_size=None):
     Raises:
         ValueError: if there is no palette, or one of another size.
     """
-    path = pathlib.Path(directory) / PROCESSOR
+    path = user_path(directory) / PROCESSOR
     clusters = huggingface_format.read_json(path).get("clusters")
     if clusters is None:
         raise ValueError(f"{path} has no clusters: no palette is in it.")
@@ -151,6 +151,13 @@ def _open_files(directory, stack):
 
 def _check_sizes(sizes, files, directory):
     """That the configuration is of these weights, before they get memory."""
+    if "wte.weight" in files:
+        raise ValueError(
+            f"{directory} was saved from transformers' ImageGPTModel, which "
+            "has no output head to predict tokens with: its tensors begin "
+            "without `transformer.`, and lm_head.weight is not among them. "
+            "Save an ImageGPTForCausalImageModeling."
+        )
     width, vocabulary = sizes["hidden_dim"], sizes["vocabulary_size"]
     expected = {
         "transformer.wte.weight": (vocabulary + 1, width),
@@ -159,6 +166,11 @@ def _check_sizes(sizes, files, directory):
     }
     if "score.weight" in files and len(_shape(files, "score.weight")) != 2:
         raise ValueError(f"{directory}: score.weight is no matrix.")
+    if "score.weight" in files and _shape(files, "score.weight")[0] < 2:
+        raise ValueError(
+            f"{directory}: score.weight is a head of one class (num_labels=1). "
+            "An IGPTClassifier has at least two."
+        )
     for name, shape in expected.items():
         if name in files and _shape(files, name) != shape:
             raise ValueError(

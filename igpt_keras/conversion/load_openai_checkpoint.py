@@ -11,6 +11,7 @@ from igpt_keras.conversion.openai_format import named_tensors
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.preset_directory import check_sequence_length
+from igpt_keras.storage.user_path import user_path
 
 _LAYER = re.compile(
     r"model/h(\d+)/(ln_[12]/g|attn/[qkvc]_proj|mlp/(c_fc|c_proj)/w)"
@@ -84,6 +85,11 @@ def load_openai_checkpoint(
     model = IGPT(**{**sizes, "sequence_length": sequence_length or positions})
     if "model/clf/wclf" in shapes:
         num_classes, _ = _shape(shapes, "model/clf/wclf", 2, prefix)
+        if num_classes < 2:
+            raise ValueError(
+                f"model/clf/wclf in {prefix} is a head of one class. An "
+                "IGPTClassifier has at least two."
+            )
         model = IGPTClassifier(model, num_classes)
     tensors = named_tensors(model, positions)
     _check(tensors, shapes, types, prefix)
@@ -173,7 +179,7 @@ def _check(tensors, shapes, types, prefix):
 
 
 def _find_prefix(tf, path):
-    path = pathlib.Path(path)
+    path = user_path(path)
     if path.is_dir():
         return str(_in_directory(tf, path))
     prefix = path.with_suffix("") if path.suffix == ".index" else path

@@ -1,5 +1,3 @@
-import pathlib
-
 from igpt_keras.conversion import huggingface_format
 from igpt_keras.conversion.load_huggingface import load_huggingface
 from igpt_keras.conversion.load_huggingface import load_huggingface_palette
@@ -7,6 +5,7 @@ from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
 from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
 
 FORMATS = ("openai", "huggingface", "keras")
@@ -22,7 +21,7 @@ def weight_format(path):
     Raises:
         ValueError: if there is none of them.
     """
-    path = pathlib.Path(path)
+    path = user_path(path)
     if (path / huggingface_format.CONFIG).is_file():
         is_ours = preset_directory.is_preset(path)
         return "keras" if is_ours else "huggingface"
@@ -50,7 +49,7 @@ def open_weights(path, verbose=0):
     Raises:
         ValueError: as the format's own loader.
     """
-    path = pathlib.Path(path)
+    path = user_path(path)
     kind = weight_format(path)
     if kind == "openai":
         return load_openai_checkpoint(path, verbose=verbose), None

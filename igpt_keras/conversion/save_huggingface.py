@@ -1,13 +1,12 @@
-import pathlib
-
 from igpt_keras.conversion import huggingface_format
 from igpt_keras.conversion.huggingface_format import CONFIG
 from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
 from igpt_keras.conversion.named_tensor import with_progress
+from igpt_keras.models.preset_directory import check_saveable
 from igpt_keras.storage.atomic_directory import atomic_directory
 from igpt_keras.storage.json_file import write_json
-from igpt_keras.storage.weight_file import check_finite
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
@@ -38,7 +37,7 @@ def save_huggingface(model, directory, palette=None, verbose=0):
             and a `directory` that holds something else.
     """
     igpt = getattr(model, "igpt", model)
-    directory = pathlib.Path(directory)
+    directory = user_path(directory)
     if igpt.objective != "autoregressive":
         raise ValueError(
             "Hugging Face's Image GPT is always causal and starts with a start "
@@ -63,7 +62,7 @@ def save_huggingface(model, directory, palette=None, verbose=0):
             f"{directory} exists and is no Hugging Face Image GPT. Refusing to "
             "replace it; choose another directory."
         )
-    check_finite(model)
+    check_saveable(model)
     tensors = huggingface_format.named_tensors(model, igpt.sequence_length)
     arrays = {t.name: t.write() for t in with_progress(tensors, verbose)}
     files = (CONFIG, PROCESSOR, WEIGHTS)

@@ -6,7 +6,8 @@ from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.conversion.openai_format import first_line
 from igpt_keras.conversion.openai_format import import_tensorflow
 from igpt_keras.conversion.openai_format import named_tensors
-from igpt_keras.storage.weight_file import check_finite
+from igpt_keras.models.preset_directory import check_saveable
+from igpt_keras.storage.user_path import user_path
 
 
 def save_openai_checkpoint(model, path, verbose=0):
@@ -24,16 +25,16 @@ def save_openai_checkpoint(model, path, verbose=0):
         ImportError: if TensorFlow is not installed; its writer is used.
     """
     tf = import_tensorflow("Writing")
-    if str(path).endswith((os.sep, ".index")) or pathlib.Path(path).is_dir():
+    if str(path).endswith((os.sep, ".index")) or user_path(path).is_dir():
         raise ValueError(
             f"{path} is no checkpoint's prefix. Pass a path whose last part "
             'begins the names of the files, such as "igpt/model.ckpt-1000".'
         )
-    path = pathlib.Path(path)
+    path = user_path(path)
     index = path.with_name(path.name + ".index")
     if index.exists():
         raise ValueError(f"{index} exists. Choose another path.")
-    check_finite(model)
+    check_saveable(model)
     igpt = getattr(model, "igpt", model)
     tensors = named_tensors(model, igpt.sequence_length)
     arrays = {t.name: t.write() for t in with_progress(tensors, verbose)}

@@ -1,5 +1,3 @@
-import pathlib
-
 import keras
 from keras import initializers
 from keras import layers
@@ -21,6 +19,7 @@ from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
+from igpt_keras.storage.user_path import user_path
 
 OBJECTIVES = ("autoregressive", "bert")
 
@@ -334,7 +333,15 @@ class IGPT(CheckedModel):
         return tokenwise(sample_weight, token_ids)
 
     def get_config(self):
+        if preset_directory.is_quantized(self):
+            raise ValueError(
+                "A quantized IGPT has no configuration that builds it again. "
+                "Save it before `quantize`, and quantize what is opened."
+            )
+        named = preset_directory.named_variables(self)
+        frozen = preset_directory.frozen_names(named) if self.trainable else []
         return {
+            **({"frozen": frozen} if frozen else {}),
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
@@ -345,6 +352,15 @@ class IGPT(CheckedModel):
             "hidden_dim": self.hidden_dim,
             "objective": self.objective,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        frozen = config.pop("frozen", [])
+        model = cls(**config)
+        named = preset_directory.named_variables(model)
+        preset_directory.freeze(named, frozen)
+        return model
 
     @classmethod
     def from_preset(cls, preset, interpolate_positions=False, **overrides):
@@ -366,7 +382,7 @@ class IGPT(CheckedModel):
                 made by a newer version or does not fit `sequence_length`.
         """
         if isinstance(preset, str) and preset in presets.IGPT:
-            if preset_directory.is_preset(pathlib.Path(preset)):
+            if preset_directory.is_preset(user_path(preset)):
                 raise ValueError(
                     f"{preset!r} is a named size, and a preset directory here. "
                     f"Pass './{preset}' for the directory."

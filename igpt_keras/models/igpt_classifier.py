@@ -1,10 +1,9 @@
-import pathlib
-
 import keras
 from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras import presets
 from igpt_keras.backend import balance_replicas
 from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
@@ -14,6 +13,7 @@ from igpt_keras.models.checked_model import check_ids
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.storage.user_path import user_path
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -111,6 +111,8 @@ class IGPTClassifier(CheckedModel):
         )
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         # Loss and metrics are this class's own.
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer)
@@ -190,7 +192,14 @@ class IGPTClassifier(CheckedModel):
         return {"token_logits": token_ids, "class_logits": labels}
 
     def get_config(self):
+        if preset_directory.is_quantized(self):
+            raise ValueError(
+                "A quantized IGPTClassifier has no configuration that builds "
+                "it again. Save it before `quantize`."
+            )
+        trained = self.class_head.trainable or not self.trainable
         return {
+            **({} if trained else {"train_head": False}),
             "name": self.name,
             "trainable": self.trainable,
             "model": keras.saving.serialize_keras_object(self.igpt),
@@ -201,7 +210,16 @@ class IGPTClassifier(CheckedModel):
     @classmethod
     def from_config(cls, config):
         model = keras.saving.deserialize_keras_object(config["model"])
-        return cls(**{**config, "model": model})
+        config = {**config, "model": model}
+        train_head = config.pop("train_head", True)
+        is_frozen = not model.trainable
+        classifier = cls(**config)
+        if is_frozen:
+            classifier.igpt.trainable = False
+        classifier.class_head.trainable = (
+            train_head and classifier.class_head.trainable
+        )
+        return classifier
 
     @classmethod
     def from_preset(cls, directory, **overrides):
@@ -216,7 +234,17 @@ class IGPTClassifier(CheckedModel):
             ValueError: if there is no class head, or as `IGPT.from_preset`.
         """
         # A path, so that no named size is meant, which has no class head.
-        directory = pathlib.Path(directory)
+        if (
+            isinstance(directory, str)
+            and directory in presets.IGPT
+            and not user_path(directory).is_dir()
+        ):
+            raise ValueError(
+                f"{directory!r} is a named size, which has no class head. Use "
+                f"`IGPTClassifier(IGPT.from_preset({directory!r}), "
+                "num_classes)`."
+            )
+        directory = user_path(directory)
         model = IGPT.from_preset(directory, **overrides)
         return preset_directory.load_classifier(cls, model, directory)
 

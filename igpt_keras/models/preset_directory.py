@@ -1,7 +1,6 @@
 """The directory format behind `from_preset` and `save_to_preset`."""
 
 import json
-import pathlib
 
 from keras import ops
 from safetensors import safe_open
@@ -11,6 +10,7 @@ from igpt_keras.models.resize_positions import resize_positions
 from igpt_keras.storage.atomic_directory import atomic_directory
 from igpt_keras.storage.digest import file_sha256
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.storage.weight_file import check_finite
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.version import __version__
@@ -36,11 +36,19 @@ _ARCHITECTURE = (
     "hidden_dim",
     "objective",
 )
+# What a weight is called. LoRA and quantization add others.
+_WEIGHTS = {
+    "token_embedding",
+    "position_embedding",
+    "start_embedding",
+    "scale",
+    "kernel",
+}
 
 
 def save(model, directory, tokenizer=None, classifier=None):
     """Writes an `IGPT`, and the head of the `IGPTClassifier` around it."""
-    directory = pathlib.Path(directory)
+    directory = user_path(directory)
     if (directory / CONFIG).is_file() and not is_preset(directory):
         raise ValueError(
             f"{directory} exists and is not a preset. Refusing to replace it; "
@@ -55,9 +63,9 @@ def save(model, directory, tokenizer=None, classifier=None):
                 "that the model was trained with, a `PaletteTokenizer` for "
                 "example."
             )
-    check_finite(classifier or model)
+    check_saveable(classifier or model)
     config = model.get_config()
-    named = _named_variables(model)
+    named = named_variables(model)
     if classifier is not None:
         named["class_head/kernel"] = classifier.class_head.kernel
     with atomic_directory(directory, _FILES) as staged:
@@ -71,6 +79,8 @@ def save(model, directory, tokenizer=None, classifier=None):
             "model": {key: config[key] for key in _ARCHITECTURE},
             "sha256": file_sha256(staged / WEIGHTS),
         }
+        if frozen_names(named):
+            manifest["frozen"] = frozen_names(named)
         if classifier is not None:
             manifest["classifier"] = {
                 "num_classes": classifier.num_classes,
@@ -83,7 +93,7 @@ def save(model, directory, tokenizer=None, classifier=None):
 
 def load(cls, directory, interpolate_positions, overrides):
     """An `IGPT` of class `cls`, with the weights of a preset directory."""
-    path = pathlib.Path(directory)
+    path = user_path(directory)
     manifest = read_manifest(path)
     config = manifest["model"]
     length = overrides.pop("sequence_length", config["sequence_length"])
@@ -100,13 +110,15 @@ def load(cls, directory, interpolate_positions, overrides):
     _check_sizes(path, config)
     model = cls(**{**config, "sequence_length": length}, **overrides)
     others = {"class_head/kernel"} if "classifier" in manifest else set()
-    _read_weights(_named_variables(model), path, others)
+    named = named_variables(model)
+    _read_weights(named, path, others)
+    freeze(named, set(manifest.get("frozen", ())) - others)
     return model
 
 
 def load_classifier(cls, model, directory):
     """An `IGPTClassifier` of class `cls` around `model`, with its head."""
-    path = pathlib.Path(directory)
+    path = user_path(directory)
     settings = read_manifest(path).get("classifier")
     if settings is None:
         raise ValueError(
@@ -115,7 +127,8 @@ def load_classifier(cls, model, directory):
         )
     classifier = cls(model, **settings)
     head = {"class_head/kernel": classifier.class_head.kernel}
-    _read_weights(head, path, others=set(_named_variables(model)))
+    _read_weights(head, path, others=set(named_variables(model)))
+    freeze(head, set(head) & set(read_manifest(path).get("frozen", ())))
     return classifier
 
 
@@ -172,6 +185,14 @@ def read_manifest(path):
     wanted = {"model": set(_ARCHITECTURE)}
     if "classifier" in manifest:
         wanted["classifier"] = {"num_classes", "generative_weight"}
+    frozen = manifest.get("frozen", [])
+    if not isinstance(frozen, list) or not all(
+        isinstance(name, str) for name in frozen
+    ):
+        raise ValueError(
+            f"{path / CONFIG} is damaged: `frozen` is {frozen!r}, expected "
+            "a list of names."
+        )
     for key, names in wanted.items():
         found = manifest.get(key)
         if not isinstance(found, dict) or set(found) != names:
@@ -182,7 +203,56 @@ def read_manifest(path):
     return manifest
 
 
-def _named_variables(model):
+def check_saveable(model):
+    """Raises a `ValueError` unless a model opens again as the same function."""
+    check_finite(model)
+    if is_quantized(model):
+        raise ValueError(
+            "The model is quantized, and only weights in floating point are "
+            "saved. Save it before `quantize`, and quantize what is opened."
+        )
+    if {v.name for v in model.variables} - _WEIGHTS:
+        raise ValueError(
+            "The model has LoRA weights, which no preset and no other format "
+            "knows. `model.save('model.keras')` and "
+            "`keras.saving.load_model` add them to the kernels; save that "
+            "model."
+        )
+
+
+def is_quantized(model):
+    """Whether Keras' `quantize` was called on a model or a part of it."""
+    return any(
+        "lora" not in v.name and (v.name not in _WEIGHTS or "int" in v.dtype)
+        for v in model.variables
+    )
+
+
+def frozen_names(named):
+    """Names of variables that are not trained; LoRA's kernels are meant to."""
+    return [
+        name
+        for name, variable in named.items()
+        if not variable.trainable
+        and f"{name.rpartition('/')[0]}/lora_kernel_a" not in named
+    ]
+
+
+def freeze(named, names):
+    """Takes variables by name out of training.
+
+    Raises:
+        ValueError: if there is no such variable.
+    """
+    for name in sorted(names):
+        if name not in named:
+            raise ValueError(
+                f"{name!r} should be frozen, and the model has no such weight."
+            )
+        named[name].trainable = False
+
+
+def named_variables(model):
     """Variables by path, without the name scope the model was built in."""
     scope = model.embedding.position_embedding.path.removesuffix(_POSITIONS)
     return {v.path.removeprefix(scope): v for v in model.variables}

@@ -227,3 +227,23 @@ def test_presets_and_directories_are_told_apart(tmp_path):
         igpt_keras.load_huggingface(tmp_path / "preset")
     with pytest.raises(ValueError, match="load_huggingface"):
         igpt_keras.IGPT.from_preset(FIXTURE)
+
+
+def test_says_that_a_model_without_head_is_the_reason(directory):
+    def as_image_gpt_model(tensors):
+        del tensors["lm_head.weight"]
+        for name in list(tensors):
+            tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+
+    edit(directory, as_image_gpt_model)
+    with pytest.raises(ValueError, match="ImageGPTModel, which has no output"):
+        igpt_keras.load_huggingface(directory)
+
+
+def test_says_that_a_head_of_one_class_is_the_reason(directory):
+    def add_head(tensors):
+        tensors["score.weight"] = np.zeros((1, 15), "float32")
+
+    edit(directory, add_head)
+    with pytest.raises(ValueError, match="score.weight is a head of one class"):
+        igpt_keras.load_huggingface(directory)

@@ -202,6 +202,8 @@ def test_keras_saving_round_trip(objective, tmp_path):
         ({"objective": "gpt"}, "Unknown objective 'gpt'.*autoregressive"),
         ({"num_layers": 0}, "num_layers must be a positive int"),
         ({"hidden_dim": 1.5}, "hidden_dim must be a positive int"),
+        ({"num_layers": True}, "num_layers must be a positive int"),
+        ({"num_heads": "3"}, "num_heads must be a positive int"),
     ],
 )
 def test_refuses_sizes_that_do_not_fit(overrides, message):
@@ -410,3 +412,26 @@ def test_refuses_to_be_cloned_without_its_objective():
                 keras.models.clone_model(model, **arguments)
         copy = type(model).from_config(model.get_config())
         assert copy.get_config() == model.get_config()
+
+
+def test_takes_whatever_is_an_index_for_a_size():
+    sizes = {k: np.int64(v) for k, v in tiny.SIZE.items()}
+    sizes["num_layers"] = np.uint8(3)
+    model = igpt_keras.IGPT(**sizes)
+    for name, value in tiny.SIZE.items():
+        assert type(getattr(model, name)) is int
+        assert getattr(model, name) == value
+    named = igpt_keras.IGPT.from_preset(
+        "igpt_nano", sequence_length=np.int32(16)
+    )
+    assert type(named.sequence_length) is int
+    classifier = igpt_keras.IGPTClassifier(model, np.arange(3).max() + 1)
+    assert type(classifier.num_classes) is int
+    for bad in (True, 1, "3", 2.0):
+        with pytest.raises(ValueError, match="num_classes must be an int >= 2"):
+            igpt_keras.IGPTClassifier(model, bad)
+    for bad in (float("nan"), float("inf"), "one"):
+        with pytest.raises(ValueError, match="must be >= 0 and finite"):
+            igpt_keras.IGPTClassifier(model, 3, generative_weight=bad)
+    with pytest.raises(ValueError, match="named size, which has no class head"):
+        igpt_keras.IGPTClassifier.from_preset("igpt_nano")
