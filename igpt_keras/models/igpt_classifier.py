@@ -215,6 +215,8 @@ class IGPTClassifier(CheckedModel):
         is_frozen = not model.trainable
         classifier = cls(**config)
         if is_frozen:
+            # Keras tells the layers inside of a change only.
+            classifier.igpt.trainable = True
             classifier.igpt.trainable = False
         classifier.class_head.trainable = (
             train_head and classifier.class_head.trainable
