@@ -17,6 +17,7 @@ from igpt_keras import presets
 from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras import training
+from igpt_keras.probes import why_no_probe
 from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
@@ -56,7 +57,7 @@ def main(args):
     print(f"{reports.describe_run(vars(args))}\n")
     print(reports.describe_splits(splits), flush=True)
     sets = program.call(data.TokenSets, args, tokenizer=tokenizer)
-    probed = sets.evaluation(train, args.probe_images)
+    probed = sets.evaluation(train.stratified(args.probe_images))
     validation = sets.evaluation(validation, args.evaluation_images)
     test = sets.evaluation(test, args.evaluation_images)
     if args.fold_validation:
@@ -72,11 +73,11 @@ def main(args):
         keep=program.call(training.milestone_epochs, args),
     )
     logs, probes = run / "logs", []
-    obstacle = evaluation.probe_obstacle(probed.labels, train.class_names)
+    obstacle = why_no_probe(probed.labels, validation.labels)
     if obstacle:
-        print(f"{obstacle}: training without probes.")
+        print(f"Training without probes. {obstacle}")
     else:
-        pair = probed.tokens, validation.tokens
+        pair = probed.probe_inputs, validation.probe_inputs
         probes = [igpt_keras.LinearProbe(*pair, "validation", log_dir=logs)]
     images = validation.first_images(4)
     pictures = igpt_keras.PictureLog(logs, tokenizer, images)

@@ -86,6 +86,37 @@ class Split:
             with_validation=None,
         )
 
+    def stratified(self, count):
+        """The `Split` of `count` examples, of each class its share.
+
+        The first ones of each class, in the order of the split.
+        """
+        if count is None or count >= len(self):
+            return self
+        import tensorflow as tf
+
+        _, classes, sizes = np.unique(
+            self.labels, return_inverse=True, return_counts=True
+        )
+        shares = count * sizes / len(self)
+        counts = np.floor(shares).astype(int)
+        # What rounding left goes to the largest remainders.
+        rest = np.argsort(counts - shares, kind="stable")
+        counts[rest[: count - counts.sum()]] += 1
+        chosen = [
+            np.flatnonzero(classes == label)[:number]
+            for label, number in enumerate(counts)
+        ]
+        chosen = np.sort(np.concatenate(chosen))
+        indices, fetch = tf.constant(chosen), self.fetch
+        return dataclasses.replace(
+            self,
+            labels=self.labels[chosen],
+            fetch=lambda places: fetch(tf.gather(indices, places)),
+            fingerprint=None,
+            with_validation=None,
+        )
+
     def batches(
         self,
         batch_size,

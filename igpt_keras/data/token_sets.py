@@ -68,8 +68,19 @@ class TokenSets:
             split = split.first(limit)
         dataset = split.batches(self.batch_size)
         tokens = tokenize(dataset, self.tokenizer).cache()
+        probe_inputs = tokens
+        if self.objective == "bert":
+            # Masked at evaluation too (section 4.6).
+            probe_inputs = mask_tokens(
+                tokens, self.mask_rate, self.seed, labels=True
+            )
         return EvaluationSet(
-            split, self.tokenizer, dataset, tokens, self._inputs(tokens)
+            split,
+            self.tokenizer,
+            dataset,
+            tokens,
+            self._inputs(tokens),
+            probe_inputs,
         )
 
     def _inputs(self, tokens, start_step=0):
@@ -88,9 +99,11 @@ class EvaluationSet:
         split: `Split` of these images.
         tokenizer: their tokenizer.
         dataset: `tf.data.Dataset` of `(images, labels)`, or of tokens.
-        tokens: `tf.data.Dataset` of `(token_ids, labels)`, for probes.
+        tokens: `tf.data.Dataset` of `(token_ids, labels)`.
         inputs: `tf.data.Dataset` of `(inputs, token_ids)`, for
             `IGPT.evaluate`.
+        probe_inputs: `tf.data.Dataset` of `(inputs, labels)`, for
+            `extract_features` and `LinearProbe`; for BERT under masks.
     """
 
     split: Split
@@ -98,6 +111,7 @@ class EvaluationSet:
     dataset: typing.Any
     tokens: typing.Any
     inputs: typing.Any
+    probe_inputs: typing.Any
 
     @property
     def labels(self):

@@ -1,6 +1,5 @@
 """What a model is worth: arrays in, numbers out."""
 
-from igpt_keras.evaluation.probe_report import probe_obstacle
 from igpt_keras.evaluation.probe_report import probe_report
 from igpt_keras.evaluation.probe_report import raw_pixels
 from igpt_keras.evaluation.reconstruction import palette_error

@@ -4,8 +4,9 @@ import sys
 import numpy as np
 
 from igpt_keras.probes.features import extract_features
-from igpt_keras.probes.logistic_regression import fit_logistic_regression
+from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.low_data import low_data_accuracy
+from igpt_keras.probes.probe_layers import probe_layers
 
 LABELS_PER_CLASS = 4
 
@@ -13,29 +14,34 @@ LABELS_PER_CLASS = 4
 def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     """Final probes: every layer, both baselines, few labels.
 
+    The protocol is that of `LinearProbe`, see `probe_layers`: regularisation
+    and layer are chosen on held-out images of `train`, so that the accuracies
+    on validation and test are both of images that chose nothing.
+
     Args:
         model: an `IGPT`.
         untrained: one of the same shape with fresh weights.
-        train: `EvaluationSet` that probes are fitted on.
-        validation: `EvaluationSet` that layer and regularisation are chosen
-            on.
-        test: `EvaluationSet` that accuracies are of.
+        train: `EvaluationSet` that probes are fitted and chosen on.
+        validation: `EvaluationSet`.
+        test: `EvaluationSet`.
         seed: int. Of the few labels that are drawn. Defaults to 0.
         verbose: 0 or 1. Whether to show progress. Defaults to 0.
 
     Returns:
         dict of `probe` (a list of a dict a layer: `layer`,
-        `validation_accuracy`, `test_accuracy`), `best_layer`,
-        `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of its best
-        layer) and `low_data`: mean and standard deviation of the accuracy with
-        4 labels a class, empty if a class has fewer.
+        `validation_accuracy`, `test_accuracy`), `chosen_layer` (also as
+        `best_layer`), `tied_layers`, `test_standard_error`, `chance` (of the
+        largest class of test), `probe_images`, `raw_pixels_test_accuracy`,
+        `untrained_test_accuracy` (of its chosen layer) and `low_data`: mean
+        and standard deviation of the accuracy with 4 labels a class, empty if
+        a class has fewer.
     """
     sets = {"train": train, "validation": validation, "test": test}
     labels = {split: examples.labels for split, examples in sets.items()}
 
     def features_of(network):
         return {
-            split: extract_features(network, examples.tokens)[0]
+            split: extract_features(network, examples.probe_inputs)[0]
             for split, examples in sets.items()
         }
 
@@ -43,11 +49,9 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
         if verbose:
             sys.stdout.write(f"Probing {title}.\n")
             sys.stdout.flush()
-        return fit_logistic_regression(
+        return probe_layers(
             features["train"],
             labels["train"],
-            features["validation"],
-            labels["validation"],
             features["test"],
             labels["test"],
             verbose=verbose,
@@ -56,7 +60,10 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     side = math.isqrt(model.sequence_length)
     features = features_of(model)
     result = probe("the trained network", features)
-    best = result.best_layer
+    on_validation = result.accuracy(
+        features["validation"], labels["validation"]
+    )
+    chosen = result.chosen_layer
     raw = {
         split: raw_pixels(examples.image_batches(), side)
         for split, examples in sets.items()
@@ -64,7 +71,7 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     raw_result = probe("raw pixels", raw)
     low_data = _low_data(
         {
-            "best_layer": {split: f[best] for split, f in features.items()},
+            "best_layer": {split: f[chosen] for split, f in features.items()},
             "raw_pixels": raw,
         },
         labels,
@@ -73,41 +80,35 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     # Features of one network are in memory at a time.
     del features, raw
     fresh_result = probe("an untrained network", features_of(untrained))
+    chosen_accuracy = float(result.test_accuracy[chosen])
+    num_test = len(labels["test"])
     return {
-        "probe": [
-            {
-                "layer": layer,
-                "validation_accuracy": float(validation_accuracy),
-                "test_accuracy": float(test_accuracy),
-            }
-            for layer, (validation_accuracy, test_accuracy) in enumerate(
-                zip(result.validation_accuracy, result.test_accuracy)
-            )
-        ],
-        "best_layer": best,
+        "probe": _rows(on_validation, result.test_accuracy),
+        "best_layer": chosen,
+        "chosen_layer": chosen,
+        "tied_layers": result.tied_layers,
+        "test_standard_error": standard_error(chosen_accuracy, num_test),
+        "chance": float(np.bincount(labels["test"]).max() / num_test),
+        "probe_images": len(labels["train"]),
         "raw_pixels_test_accuracy": float(raw_result.test_accuracy[0]),
         "untrained_test_accuracy": float(
-            fresh_result.test_accuracy[fresh_result.best_layer]
+            fresh_result.test_accuracy[fresh_result.chosen_layer]
         ),
         "low_data": low_data,
     }
 
 
-def probe_obstacle(labels, class_names):
-    """Why a probe cannot be fitted on images, or `None` if it can.
-
-    Args:
-        labels: int array `(M,)` of the images it is to be fitted on.
-        class_names: of their dataset; empty if it has no labels.
-    """
-    if not class_names:
-        return "The pictures have no labels"
-    if len(labels) < len(class_names):
-        return (
-            f"{len(labels)} probe images of {len(class_names)} classes are too "
-            "few"
+def _rows(on_validation, on_test):
+    return [
+        {
+            "layer": layer,
+            "validation_accuracy": float(validation_accuracy),
+            "test_accuracy": float(test_accuracy),
+        }
+        for layer, (validation_accuracy, test_accuracy) in enumerate(
+            zip(on_validation, on_test)
         )
-    return None
+    ]
 
 
 def raw_pixels(batches, side):

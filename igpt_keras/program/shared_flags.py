@@ -212,8 +212,9 @@ def define_probes():
     flags.DEFINE_integer(
         "probe_images",
         10_000,
-        "Labelled training images that probes are fitted on, at most.",
-        lower_bound=1,
+        "Labelled training images that probes are fitted and chosen on, at "
+        "most, of each class its share. 0: no probes.",
+        lower_bound=0,
     )
 
 

@@ -57,7 +57,16 @@ def _probes(metrics):
         ],
     ]
     probes = table(rows).split("\n")
-    probes[1 + metrics["best_layer"]] += "   <- best on validation"
+    probes[1 + metrics["chosen_layer"]] += "   <- chosen on training images"
+    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
+    if ties:
+        layers = ", ".join(map(str, ties))
+        probes.append(f"no layer is best: {layers} within a standard error")
+    probes.append(
+        f"{metrics['probe_images']:,} images to fit and choose on; standard "
+        f"error of the test column {metrics['test_standard_error']:.1%}; the "
+        f"largest class is {metrics['chance']:.1%}"
+    )
     lines = ["", *probes]
     low = metrics["low_data"]
     if not low:

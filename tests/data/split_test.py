@@ -46,6 +46,35 @@ def test_the_first_examples():
     assert len(split.first(None)) == 1295
 
 
+@pytest.mark.parametrize("count", [10, 57, 1000])
+def test_stratified_gives_each_class_its_share(count):
+    split = open_split("digits", "train")
+    some = split.stratified(count)
+    assert len(some) == count
+    shares = count * np.bincount(split.labels) / len(split)
+    counts = np.bincount(some.labels, minlength=10)
+    assert np.abs(counts - shares).max() < 1
+    images, labels = zip(*some.batches(64).as_numpy_iterator())
+    images, labels = np.concatenate(images), np.concatenate(labels)
+    np.testing.assert_array_equal(labels, some.labels)
+    whole = np.concatenate(read(split.batches(500)))
+    for label in range(10):
+        expected = whole[split.labels == label][: counts[label]]
+        np.testing.assert_array_equal(images[labels == label], expected)
+    assert split.stratified(2000) is split and split.stratified(None) is split
+
+
+def test_stratified_tokens(tmp_path):
+    for part in ("tr", "va", "te"):
+        token_ids = np.arange(20)[:, None] * np.ones((1, 16), "int64")
+        np.save(tmp_path / f"x_{part}X.npy", token_ids.astype("int64"))
+        one_hot = np.eye(2)[[0] * 5 + [1] * 15]
+        np.save(tmp_path / f"x_{part}Y.npy", one_hot)
+    split = open_split(f"npy:{tmp_path / 'x'}", "train", 4).stratified(8)
+    (token_ids,) = read(split.batches(9))
+    assert token_ids[:, 0].tolist() == [0, 1, 5, 6, 7, 8, 9, 10]
+
+
 def test_with_validation_is_the_folded_split():
     folded = open_split("digits", "train", fold_validation=True)
     same = open_split("digits", "train").with_validation()
@@ -140,6 +169,20 @@ def test_training_continues_from_any_step(objective):
     changed, _ = next(other.training(split).as_numpy_iterator())
     changed = changed["token_ids"] if objective == "bert" else changed
     assert (changed != inputs).any()
+
+
+def test_bert_is_probed_under_masks():
+    tokenizer = igpt_keras.PaletteTokenizer([[-1.0, -1, -1], [1.0, 1, 1]])
+    split = open_split("digits", "test")
+    sets = igpt_keras.data.TokenSets(tokenizer, 64, "bert", mask_rate=0.4)
+    examples = sets.evaluation(split, 100)
+    inputs, labels = zip(*examples.probe_inputs.as_numpy_iterator())
+    np.testing.assert_array_equal(np.concatenate(labels), examples.labels)
+    hidden = np.concatenate([x["mask"] for x in inputs])
+    assert abs(hidden.mean() - 0.4) < 0.03
+    same = igpt_keras.data.TokenSets(tokenizer, 64).evaluation(split, 100)
+    token_ids, _ = next(same.probe_inputs.as_numpy_iterator())
+    np.testing.assert_array_equal(token_ids, inputs[0]["token_ids"])
 
 
 def test_tokens_show_what_they_were_made_of(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
+from igpt_keras import probes  # noqa: E402
 
 FLAGS = {
     "dataset": "digits",
@@ -71,7 +72,7 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     tags = events.read_runs(run_dir / "logs")
     assert "epoch_loss" in tags["train"].keys() & tags["validation"].keys()
     assert "epoch_learning_rate" in tags["train"]
-    assert "accuracy_probe_validation/layer_00" in tags["probe_validation"]
+    assert "accuracy_probe_validation/chosen" in tags["probe_validation"]
     assert {"samples", "completions"} <= tags["pictures"].keys()
 
 
@@ -116,6 +117,39 @@ def test_a_finished_run_is_evaluated_again(tmp_path, monkeypatch):
     assert run(tmp_path / "run") == first
 
 
+def test_chosen_by_the_protocol_of_the_callback(tmp_path):
+    """On training images; validation and test choose nothing."""
+    metrics = run(tmp_path / "run")
+    model = igpt_keras.IGPT.from_preset(tmp_path / "run" / "preset")
+    tokenizer = igpt_keras.PaletteTokenizer.from_preset(
+        tmp_path / "run" / "preset"
+    )
+    sets = igpt_keras.data.TokenSets(tokenizer, batch_size=64)
+    splits = igpt_keras.data.open_splits("digits", 4)
+    train = sets.evaluation(splits["train"].stratified(128))
+    test = sets.evaluation(splits["test"], 64)
+    features = [
+        igpt_keras.extract_features(model, examples.tokens)[0]
+        for examples in (train, test)
+    ]
+    result = probes.probe_layers(
+        features[0], train.labels, features[1], test.labels
+    )
+    assert metrics["chosen_layer"] == result.chosen_layer
+    found = [row["test_accuracy"] for row in metrics["probe"]]
+    np.testing.assert_allclose(found, result.test_accuracy)
+    # The low-data probe is on that layer.
+    low = igpt_keras.low_data_accuracy(
+        features[0][result.chosen_layer],
+        train.labels,
+        features[1][result.chosen_layer],
+        test.labels,
+        labels_per_class=4,
+        seed=0,
+    )
+    assert metrics["low_data"]["best_layer_mean"] == low[0]
+
+
 def test_bert(tmp_path):
     metrics = run(tmp_path / "run", objective="bert")
     assert len(metrics["probe"]) == 3
@@ -141,7 +175,11 @@ def test_fewer_images_than_classes(tmp_path, capsys):
     metrics = run(tmp_path / "run", probe_images=8)
     assert metrics["probe"] == []
     printed = capsys.readouterr().out
-    assert "8 probe images of 10 classes are too few" in printed
+    assert "Training without probes. " in printed
+    none = run(tmp_path / "none", probe_images=0)
+    assert none["probe"] == []
+    printed = capsys.readouterr().out
+    assert "Training without probes. " in printed
 
 
 def test_early_stopping_is_remembered(tmp_path, monkeypatch):

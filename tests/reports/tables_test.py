@@ -56,6 +56,11 @@ PROBED = {
         {"layer": 1, "validation_accuracy": 0.75, "test_accuracy": 0.625},
     ],
     "best_layer": 1,
+    "chosen_layer": 1,
+    "tied_layers": [0, 1],
+    "test_standard_error": 0.02,
+    "chance": 0.1,
+    "probe_images": 1234,
     "raw_pixels_test_accuracy": 0.4,
     "untrained_test_accuracy": 0.3,
     "low_data": {},
@@ -70,11 +75,13 @@ def test_pretraining_summary(tmp_path):
     assert "layer" not in text and "preset" in text
     text = reports.pretraining_summary(PROBED, tmp_path)
     lines = text.split("\n")
-    chosen = [line for line in lines if "<- best on validation" in line]
+    chosen = [line for line in lines if "<- chosen on training images" in line]
     assert len(chosen) == 1 and chosen[0].split()[:3] == ["1", "75.0%", "62.5%"]
     assert any(line.split() == ["raw", "pixels", "40.0%"] for line in lines)
     assert "best layer" in text and "30.0%" in text
     assert "too few probe images" in text
+    assert "no layer is best: 0 within a standard error" in text
+    assert "1,234 images to fit" in text and "largest class is 10.0%" in text
     low = {
         "labels_per_class": 4,
         "best_layer_mean": 0.5,
