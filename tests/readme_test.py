@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import re
 import shutil
 import subprocess
@@ -94,6 +95,19 @@ def test_training_program_runs(tmp_path, subprocess_environment):
     assert (tmp_path / "runs" / "mine" / "config.json").is_file()
 
 
+def test_a_run_of_the_parts_goes_on(tmp_path, subprocess_environment):
+    program = blocks("python")[1]
+    run_program(program, tmp_path, subprocess_environment)
+    run = tmp_path / "runs" / "parts"
+    progress = json.loads((run / "progress.json").read_text())
+    assert [probe["step"] for probe in progress["probes"]] == [10, 20]
+    more = program.replace("steps=20,\n    period", "steps=30,\n    period")
+    assert more != program
+    run_program(more, tmp_path, subprocess_environment)
+    progress = json.loads((run / "progress.json").read_text())
+    assert [probe["step"] for probe in progress["probes"]] == [10, 20, 30]
+
+
 @pytest.fixture
 def released(tmp_path):
     """A server with what OpenAI's has, but for a small model.
@@ -148,7 +162,7 @@ def test_weights_in_and_out(released, tmp_path, subprocess_environment):
     # Other sizes than the released ones: no number of theirs to stand beside.
     assert "released code" not in report
     shutil.copytree(tmp_path / "runs/igpt_s", tmp_path / "imagegpt-small")
-    run_program(blocks("python")[1], tmp_path, subprocess_environment)
+    run_program(blocks("python")[2], tmp_path, subprocess_environment)
     assert (tmp_path / "runs" / "small" / "palette.npy").is_file()
 
 

@@ -1,6 +1,6 @@
 """Breaks a file on purpose, a little at a time: do its tests notice?
 
-    python tools/mutate.py recipes/pretraining.py tests/recipes --most=40
+    python tools/mutate.py igpt_keras/data/split.py tests/data --most=40
 
 In a temporary copy; without `tests`, with those of the same name.
 """
