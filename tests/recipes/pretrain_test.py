@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import events
@@ -16,6 +17,9 @@ pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
 from igpt_keras import probes  # noqa: E402
+
+# The function of the same name hides the module in its package.
+open_split_module = sys.modules["igpt_keras.data.open_split"]
 
 FLAGS = {
     "dataset": "digits",
@@ -148,6 +152,21 @@ def test_chosen_by_the_protocol_of_the_callback(tmp_path):
         seed=0,
     )
     assert metrics["low_data"]["best_layer_mean"] == low[0]
+
+
+@pytest.mark.parametrize("fold_validation", [False, True])
+def test_each_split_is_opened_once(fold_validation, tmp_path, monkeypatch):
+    opened = []
+    source = open_split_module.Digits
+
+    def count():
+        opened.append(True)
+        return source()
+
+    count.default_resolution = source.default_resolution
+    monkeypatch.setattr(open_split_module, "Digits", count)
+    run(tmp_path / "run", fold_validation=fold_validation)
+    assert len(opened) == 3
 
 
 def test_bert(tmp_path):
