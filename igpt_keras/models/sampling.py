@@ -106,8 +106,8 @@ def _sampler(model, top_k, top_p):
     """The sampler of a model and its settings.
 
     Kept with the model, since tracing the loop takes longer than running it;
-    past Keras, which would take it for a part of the model. Quantizing, for
-    example, changes the variables, and what was traced before is of no use.
+    past Keras, which would take it for a part of the model. What was traced
+    for other variables, before LoRA or quantizing, is of no use.
     """
     variables = tuple(map(id, model.variables))
     if model.__dict__.get("_sampled_variables") != variables:

@@ -184,12 +184,14 @@ def test_samples_from_the_model_of_a_classifier():
         igpt_keras.sample(keras.Sequential())
 
 
-def test_a_quantized_model_is_not_sampled_as_it_was_before():
+def test_weights_that_were_added_since_count():
     model = tiny.model()
-    igpt_keras.sample(model, num_samples=2)
-    model.head.kernel.assign(-model.head.kernel)
-    model.quantize("int8")
+    before = igpt_keras.sample(model, num_samples=2, temperature=0)
+    model.head.enable_lora(2)
+    shape = model.head.lora_kernel_b.shape
+    model.head.lora_kernel_b.assign(np.arange(22).reshape(shape))
     greedy = igpt_keras.sample(model, num_samples=2, temperature=0)
+    assert not np.array_equal(greedy, before)
     best = array(model(greedy)).argmax(axis=-1)
     np.testing.assert_array_equal(greedy, best)
 
