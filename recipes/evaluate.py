@@ -23,6 +23,7 @@ from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 
 TOKEN_FILES = {"train": "trX", "validation": "vaX", "test": "teX"}
 
@@ -93,7 +94,7 @@ def main(args):
         metrics["released_nats_per_token"] = released
     print(reports.loss_summary(metrics, evaluation.RELEASED_BATCH))
     if args.output is not None:
-        path = pathlib.Path(args.output).expanduser()
+        path = user_path(args.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, metrics)
 
@@ -102,7 +103,7 @@ def read_tokens(args, model, tokenizer):
     """Token ids `(M, N)`, and what they are of."""
     name = args.dataset
     if name.startswith("npy:"):
-        path = os.path.expanduser(name.removeprefix("npy:"))
+        path = str(user_path(name.removeprefix("npy:")))
         if not path.endswith(".npy"):
             path = f"{path}_{TOKEN_FILES[args.split]}.npy"
         token_ids = data.load_token_file(

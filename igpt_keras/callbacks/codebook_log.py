@@ -1,10 +1,9 @@
-import pathlib
-
 import keras
 import numpy as np
 
 from igpt_keras.backend import optimizer_step
 from igpt_keras.reports.pictures import tile
+from igpt_keras.storage.user_path import user_path
 
 NUM_PICTURES = 8
 HISTOGRAM_IMAGES = 128
@@ -29,7 +28,7 @@ class CodebookLog(keras.callbacks.Callback):
 
     def __init__(self, log_dir, images):
         super().__init__()
-        self.log_dir = pathlib.Path(log_dir).expanduser()
+        self.log_dir = user_path(log_dir)
         self.images = images[:HISTOGRAM_IMAGES]
 
     def on_train_begin(self, logs=None):

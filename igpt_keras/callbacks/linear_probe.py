@@ -1,7 +1,6 @@
 import copy
 import importlib.util
 import operator
-import pathlib
 import sys
 import tempfile
 import time
@@ -17,6 +16,8 @@ from igpt_keras.probes.logistic_regression import REGULARIZATION
 from igpt_keras.probes.logistic_regression import check_regularization
 from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.probe_layers import probe_layers
+from igpt_keras.reports.figures import probe_curve_image
+from igpt_keras.storage.user_path import user_path
 
 
 class LinearProbe(keras.callbacks.Callback):
@@ -252,7 +253,9 @@ class LinearProbe(keras.callbacks.Callback):
             )
             for key in ("chosen_layer", "standard_error"):
                 tf.summary.scalar(f"{group}/{key}", record[key])
-            tf.summary.image(f"{group}/curve", _draw_curve(self.history)[None])
+            tf.summary.image(
+                f"{group}/curve", probe_curve_image(self.history)[None]
+            )
         # A run a line, since TensorBoard colours runs and names them.
         after_step = self._writer(f"after_step_{step:08d}")
         for layer, accuracy in layers:
@@ -353,7 +356,7 @@ def _check_writable(log_dir):
             "with `pip install tensorflow`, or leave log_dir out: results are "
             "in `history` and in the epoch's logs."
         )
-    log_dir = pathlib.Path(log_dir)
+    log_dir = user_path(log_dir)
     try:
         log_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=log_dir):
@@ -378,42 +381,3 @@ def _custom_chart(group):
     category = layout_pb2.Category(title=group, chart=[chart])
     layout = layout_pb2.Layout(category=[category])
     return summary.pb(layout).SerializeToString()
-
-
-def _draw_curve(history):
-    """Accuracy against the layer, a line a probe, as uint8 `(H, W, 4)`."""
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Not pyplot, whose state is the user's.
-    figure = Figure(figsize=(7, 5), layout="tight")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    colours = colormaps["viridis"](np.linspace(0.9, 0, len(history)))
-    for record, colour in zip(history, colours):
-        percent = 100 * np.array(record["accuracy"])
-        # A legend of the ends: colours between them tell the order.
-        ends = record in (history[0], history[-1])
-        axes.plot(
-            record["layers"],
-            percent,
-            "o-",
-            color=colour,
-            label=f"after step {record['step']}" if ends else None,
-        )
-    last = history[-1]
-    axes.axhline(
-        100 * last["largest_class_share"],
-        color="tab:gray",
-        linestyle=":",
-        label="largest class",
-    )
-    axes.set_title(f"linear probe on {last['test_images']} images")
-    axes.set_xlabel("layer")
-    axes.set_ylabel("accuracy, per cent")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())

@@ -1,5 +1,3 @@
-import pathlib
-
 import keras
 
 from igpt_keras.backend import optimizer_step
@@ -7,6 +5,7 @@ from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import sample_pictures
 from igpt_keras.reports.pictures import tile
+from igpt_keras.storage.user_path import user_path
 
 
 class PictureLog(keras.callbacks.Callback):
@@ -30,7 +29,7 @@ class PictureLog(keras.callbacks.Callback):
 
     def __init__(self, log_dir, tokenizer, images, num_samples=16):
         super().__init__()
-        self.log_dir = pathlib.Path(log_dir).expanduser()
+        self.log_dir = user_path(log_dir)
         self.tokenizer = tokenizer
         self.images = images[:4]
         self.num_samples = num_samples

@@ -1,10 +1,10 @@
 import json
-import pathlib
 import time
 
 import keras
 
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 
 
 class Progress(keras.callbacks.Callback):
@@ -33,7 +33,7 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, path, probes=()):
         super().__init__()
-        self.path = pathlib.Path(path).expanduser()
+        self.path = user_path(path)
         self.callbacks = list(probes)
         self.train_seconds = 0.0
         self.probes = []

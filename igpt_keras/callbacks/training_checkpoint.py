@@ -1,5 +1,4 @@
 import json
-import pathlib
 import zipfile
 
 import keras
@@ -7,6 +6,7 @@ import numpy as np
 
 from igpt_keras.backend import model_scope
 from igpt_keras.storage.atomic_file import atomic_file
+from igpt_keras.storage.user_path import user_path
 
 FORMAT = 1
 
@@ -40,7 +40,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, monitor="val_loss", patience=None, keep=()):
         super().__init__()
-        self.directory = pathlib.Path(directory)
+        self.directory = user_path(directory)
         self.monitor = monitor
         self.patience = patience
         self.keep = frozenset(keep)

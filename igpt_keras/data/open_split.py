@@ -12,6 +12,7 @@ from igpt_keras.data.sources.token_cache import TokenCache
 from igpt_keras.data.split import Split
 from igpt_keras.data.split import as_integer
 from igpt_keras.data.split_assignment import assign_splits
+from igpt_keras.storage.user_path import user_path
 
 DATASETS = ("digits", *LAYOUTS, "folder:PATH", "npy:PREFIX", "tokens:DIRECTORY")
 SPLITS = ("train", "validation", "test")
@@ -249,4 +250,4 @@ def _path_of(name):
             f"{name!r} names no path. Write it behind the colon; "
             f"'{kind}:.' is the working directory."
         )
-    return os.path.expanduser(path)
+    return str(user_path(path))

@@ -1,13 +1,13 @@
 import contextlib
 import json
 import math
-import pathlib
 
 import numpy as np
 
 from igpt_keras.data.sources import token_cache
 from igpt_keras.data.token_sets import tokenize
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 
 BATCH_SIZE = 256
 # 33 MB of 32x32 images.
@@ -44,7 +44,7 @@ def write_token_cache(
             settings or images, if another process writes there, and for splits
             of tokens and too large a vocabulary.
     """
-    directory = pathlib.Path(directory).expanduser()
+    directory = user_path(directory)
     if tokenizer.vocabulary_size > 2**16:
         raise ValueError(
             f"The tokenizer has {tokenizer.vocabulary_size} tokens; a cache "

@@ -87,7 +87,7 @@ class VectorQuantizer(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         check_dtype(self)
-        check_positive_ints(
+        self.vocabulary_size, self.embedding_dim = check_positive_ints(
             vocabulary_size=vocabulary_size, embedding_dim=embedding_dim
         )
         if not 0 <= decay < 1:
@@ -97,8 +97,6 @@ class VectorQuantizer(keras.layers.Layer):
                 "commitment_cost must be finite and >= 0, received "
                 f"{commitment_cost}."
             )
-        self.vocabulary_size = operator.index(vocabulary_size)
-        self.embedding_dim = operator.index(embedding_dim)
         self.commitment_cost = commitment_cost
         self.decay = decay
         self.revive = revive

@@ -197,9 +197,11 @@ class IGPTClassifier(CheckedModel):
                 "A quantized IGPTClassifier has no configuration that builds "
                 "it again. Save it before `quantize`."
             )
-        trained = self.class_head.trainable or not self.trainable
+        frozen = []
+        if self.trainable:
+            frozen = preset_directory.frozen_names(self._named_variables())
         return {
-            **({} if trained else {"train_head": False}),
+            **({"frozen": frozen} if frozen else {}),
             "name": self.name,
             "trainable": self.trainable,
             "model": keras.saving.serialize_keras_object(self.igpt),
@@ -211,17 +213,15 @@ class IGPTClassifier(CheckedModel):
     def from_config(cls, config):
         model = keras.saving.deserialize_keras_object(config["model"])
         config = {**config, "model": model}
-        train_head = config.pop("train_head", True)
-        is_frozen = not model.trainable
+        frozen = config.pop("frozen", [])
         classifier = cls(**config)
-        if is_frozen:
-            # Keras tells the layers inside of a change only.
-            classifier.igpt.trainable = True
-            classifier.igpt.trainable = False
-        classifier.class_head.trainable = (
-            train_head and classifier.class_head.trainable
-        )
+        # Here too: `trainable=True` of the whole is also its parts'.
+        preset_directory.freeze(classifier._named_variables(), frozen)
         return classifier
+
+    def _named_variables(self):
+        head = {f"class_head/{v.name}": v for v in self.class_head.variables}
+        return {**preset_directory.named_variables(self.igpt), **head}
 
     @classmethod
     def from_preset(cls, directory, **overrides):

@@ -5,6 +5,7 @@ import matplotlib
 import numpy as np
 
 # Not pyplot, which would choose a backend and keep every figure.
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from igpt_keras.reports.pictures import completion_rows
@@ -117,8 +118,7 @@ def draw_probe_curve(path, probes, metrics):
     """
     figure = Figure(figsize=(7, 5))
     axes = figure.subplots()
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0, len(probes)))
-    for record, colour in zip(probes, colours):
+    for record, colour in _coloured(probes):
         axes.plot(
             record["layers"],
             record["accuracy"],
@@ -151,3 +151,49 @@ def draw_probe_curve(path, probes, metrics):
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def probe_curve_image(history):
+    """Accuracy against the layer as training went, a line a probe.
+
+    Args:
+        history: list of records of `LinearProbe.history`, not empty.
+
+    Returns:
+        uint8 `(H, W, 4)`.
+    """
+    figure = Figure(figsize=(7, 5), layout="tight")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for record, colour in _coloured(history):
+        percent = 100 * np.array(record["accuracy"])
+        # A legend of the ends: colours between them tell the order.
+        ends = record in (history[0], history[-1])
+        axes.plot(
+            record["layers"],
+            percent,
+            "o-",
+            color=colour,
+            label=f"after step {record['step']}" if ends else None,
+        )
+    last = history[-1]
+    axes.axhline(
+        100 * last["largest_class_share"],
+        color="tab:gray",
+        linestyle=":",
+        label="largest class",
+    )
+    axes.set_title(f"linear probe on {last['test_images']} images")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("accuracy, per cent")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def _coloured(probes):
+    """Each probe's record with a colour, from early and bright to late."""
+    viridis = matplotlib.colormaps["viridis"]
+    return zip(probes, viridis(np.linspace(0.9, 0, len(probes))))

@@ -1,5 +1,3 @@
-import operator
-
 import keras
 from keras import ops
 
@@ -32,8 +30,9 @@ class CodebookUsage(keras.metrics.Metric):
 
     def __init__(self, vocabulary_size, name="codebook_usage", **kwargs):
         super().__init__(name=name, **kwargs)
-        check_positive_ints(vocabulary_size=vocabulary_size)
-        self.vocabulary_size = operator.index(vocabulary_size)
+        (self.vocabulary_size,) = check_positive_ints(
+            vocabulary_size=vocabulary_size
+        )
         self.counts = self.add_variable(
             (self.vocabulary_size,), initializer="zeros", name="counts"
         )

@@ -1,5 +1,4 @@
-import pathlib
-
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers import vq_vae_directory
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
@@ -18,7 +17,7 @@ def open_tokenizer(directory):
     Raises:
         ValueError: if it is damaged.
     """
-    directory = pathlib.Path(directory).expanduser()
+    directory = user_path(directory)
     for path in (directory, directory / "vq_vae"):
         if (path / vq_vae_directory.CONFIG).is_file():
             return VQVAETokenizer.from_preset(path)

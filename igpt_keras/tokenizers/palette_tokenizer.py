@@ -13,6 +13,7 @@ from sklearn.cluster import kmeans_plusplus
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.storage.array_file import open_array
 from igpt_keras.storage.array_file import write_array
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.checks import check_images
 from igpt_keras.tokenizers.checks import check_token_ids
 from igpt_keras.tokenizers.checks import token_ids_shape
@@ -319,7 +320,7 @@ class PaletteTokenizer(keras.layers.Layer):
 
     def save_palette(self, path):
         """Writes the palette as `.npy`, float32 `(V, 3)`, as OpenAI's."""
-        write_array(pathlib.Path(path).expanduser(), self.palette)
+        write_array(user_path(path), self.palette)
 
     def save_to_preset(self, directory):
         """Writes the palette beside a model's preset."""
@@ -332,7 +333,7 @@ class PaletteTokenizer(keras.layers.Layer):
     @classmethod
     def from_preset(cls, directory):
         """Opens the palette that `save_to_preset` wrote."""
-        return cls(pathlib.Path(directory).expanduser() / _FILE)
+        return cls(user_path(directory) / _FILE)
 
     def get_config(self):
         return {**super().get_config(), "palette": self.palette.tolist()}
@@ -375,7 +376,7 @@ def _k_means(colours, counts, start, seed, clusters, max_iterations, on_round):
 
 
 def _read_palette(path):
-    path = pathlib.Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise ValueError(f"No palette at {os.fspath(path)!r}.")
     try:

@@ -1,5 +1,3 @@
-import operator
-
 import keras
 import numpy as np
 from keras import ops
@@ -91,14 +89,13 @@ class VQVAE(keras.Model):
         quantizer=None,
         **kwargs,
     ):
-        check_positive_ints(
-            input_resolution=input_resolution,
-            model_resolution=model_resolution,
-            vocabulary_size=vocabulary_size,
+        input_resolution, model_resolution, vocabulary_size = (
+            check_positive_ints(
+                input_resolution=input_resolution,
+                model_resolution=model_resolution,
+                vocabulary_size=vocabulary_size,
+            )
         )
-        input_resolution = operator.index(input_resolution)
-        model_resolution = operator.index(model_resolution)
-        vocabulary_size = operator.index(vocabulary_size)
         halvings = _count_halvings(input_resolution, model_resolution)
         # Whatever the global policy, for the same tokens everywhere.
         kwargs.setdefault("dtype", "float32")

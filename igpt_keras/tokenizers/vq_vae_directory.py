@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 
 from keras import ops
 from safetensors import safe_open
@@ -12,6 +11,7 @@ from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.storage.atomic_directory import atomic_directory
 from igpt_keras.storage.digest import file_sha256
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.storage.weight_file import check_finite
 from igpt_keras.storage.weight_file import write_safetensors
 from igpt_keras.version import __version__
@@ -28,7 +28,7 @@ _QUANTIZERS = {
 
 def save(vq_vae, directory):
     """Writes a preset directory of a `VQVAE` alone."""
-    directory = pathlib.Path(directory).expanduser()
+    directory = user_path(directory)
     with atomic_directory(directory, (CONFIG, WEIGHTS)) as staged:
         write(vq_vae, staged)
 
@@ -42,7 +42,7 @@ def write(vq_vae, directory):
             f"{' and '.join(_QUANTIZERS)}. Use `save` of Keras."
         )
     check_finite(vq_vae)
-    directory = pathlib.Path(directory).expanduser()
+    directory = user_path(directory)
     write_safetensors(
         {n: ops.convert_to_numpy(v) for n, v in _variables(vq_vae).items()},
         directory / WEIGHTS,
@@ -59,7 +59,7 @@ def write(vq_vae, directory):
 
 def load(cls, directory):
     """A `VQVAE` of class `cls` with the weights of a directory."""
-    path = pathlib.Path(directory).expanduser()
+    path = user_path(directory)
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"No VQ-VAE at {path}: there is no {CONFIG} made by "

@@ -1,8 +1,7 @@
-import pathlib
-
 import keras
 from keras import ops
 
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers import vq_vae_directory
 from igpt_keras.tokenizers.checks import token_ids_shape
 from igpt_keras.tokenizers.vq_vae import VQVAE
@@ -105,7 +104,7 @@ class VQVAETokenizer(keras.layers.Layer):
 
     def save_copy(self, directory):
         """Writes the VQ-VAE of a run, or of tokens, as `vq_vae` beside them."""
-        self.vq_vae.save_to_preset(pathlib.Path(directory) / "vq_vae")
+        self.vq_vae.save_to_preset(user_path(directory) / "vq_vae")
 
     @classmethod
     def from_preset(cls, directory):

@@ -1,7 +1,7 @@
 import json
-import pathlib
 
 from igpt_keras.storage.json_file import write_json
+from igpt_keras.storage.user_path import user_path
 
 
 class RunDirectory:
@@ -17,7 +17,7 @@ class RunDirectory:
     """
 
     def __init__(self, path):
-        self.path = None if path is None else pathlib.Path(path).expanduser()
+        self.path = None if path is None else user_path(path)
 
     def __str__(self):
         return str(self.path)
@@ -87,9 +87,10 @@ class RunDirectory:
         path = self.path / "config.json"
         config = {k: v for k, v in config.items() if k not in without}
         config["images"] = images
-        if not self.started or not path.is_file():
+        started = self.started
+        if not started or not path.is_file():
             write_json(path, config)
-            return self.started
+            return started
         # As it is read back: tuples as lists.
         config = json.loads(json.dumps(config))
         saved = json.loads(path.read_text())

@@ -1,8 +1,7 @@
-import pathlib
-
 import numpy as np
 
 from igpt_keras.data.open_split import default_resolution
+from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
@@ -47,14 +46,14 @@ def open_run_tokenizer(
             "--palette and --tokenizer are two tokenizers. Pass one of them."
         )
     if palette is tokenizer is None and dataset.startswith("tokens:"):
-        directory = pathlib.Path(dataset.removeprefix("tokens:")).expanduser()
+        directory = user_path(dataset.removeprefix("tokens:"))
         if (directory / "vq_vae").is_dir():
             tokenizer = f"vq_vae:{directory / 'vq_vae'}"
         else:
             palette = str(directory / "palette.npy")
     opened = None
     if palette is not None or tokenizer is not None:
-        opened = open_tokenizer(run.path) if run.started else None
+        opened = _own_copy(run)
         if opened is None and tokenizer is not None:
             opened = open_vq_vae(tokenizer, input_resolution)
         elif opened is None:
@@ -91,7 +90,7 @@ def open_vq_vae(tokenizer, input_resolution=None):
             f"--tokenizer={tokenizer} is unknown. Pass vq_vae:DIRECTORY, a "
             "preset that train_vq_vae.py made."
         )
-    opened = VQVAETokenizer.from_preset(pathlib.Path(directory).expanduser())
+    opened = VQVAETokenizer.from_preset(user_path(directory))
     side = opened.input_resolution
     if input_resolution not in (None, side):
         raise ValueError(
@@ -122,7 +121,7 @@ def keep_run_tokenizer(
         ValueError: if `train` holds tokens, of another tokenizer or of one
             that is not given.
     """
-    copy = open_tokenizer(run.path) if run.started else None
+    copy = _own_copy(run)
     if tokenizer is None:
         tokenizer = copy
     if tokenizer is None:
@@ -140,3 +139,8 @@ def keep_run_tokenizer(
     if copy is None:
         tokenizer.save_copy(run.path)
     return tokenizer
+
+
+def _own_copy(run):
+    """The tokenizer that a run that goes on has kept, or `None`."""
+    return open_tokenizer(run.path) if run.started else None
