@@ -1,25 +1,44 @@
 """The order of examples, as functions of a place in the stream of them."""
 
+# Of a run: one that was begun with another order cannot go on with this one.
+ORDER_FORMAT = 2
 
-def shuffled(place, count, seed):
-    """What stands at a place of an endless stream of shuffled epochs.
+
+def shuffled(places, count, seed):
+    """What stands at places of an endless stream of shuffled epochs.
+
+    Each epoch is a permutation, drawn anew from the seed and the epoch.
 
     Args:
-        place: int64 scalar tensor, from 0.
+        places: `tf.data.Dataset` of int64 scalars from 0, ascending.
         count: int. Examples in an epoch.
         seed: int.
 
     Returns:
-        `(index, image_seed)`: the example, int64 in `[0, count)`, and int64
-        `(2,)`, of which what is random of it in this epoch is a function.
+        `tf.data.Dataset` of `(index, image_seed)`: the example, int64 in
+        `[0, count)`, and int64 `(2,)`, of which what is random of it in this
+        epoch is a function.
     """
     import tensorflow as tf
 
-    epoch, position = place // count, place % count
-    index = tf.random.experimental.index_shuffle(
-        position, seed=tf.stack([seed, epoch]), max_index=count - 1
-    )
-    return index, tf.stack([seed, epoch * count + index])
+    def permutation(epoch):
+        # `index_shuffle`, which needs no permutation in memory, takes seeds
+        # modulo 256, and its neighbours are not independent.
+        return tf.random.experimental.stateless_shuffle(
+            tf.range(count, dtype=tf.int64), [seed, epoch], alg="philox"
+        )
+
+    def find(state, place):
+        epoch = place // count
+        order = tf.cond(
+            epoch == state[0], lambda: state[1], lambda: permutation(epoch)
+        )
+        index = order[place % count]
+        image_seed = tf.stack([seed, epoch * count + index])
+        return (epoch, order), (index, image_seed)
+
+    none = tf.constant(-1, tf.int64), tf.zeros([count], tf.int64)
+    return places.scan(none, find)
 
 
 def places(count, batch_size, start_step, input_context):

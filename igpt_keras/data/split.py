@@ -158,8 +158,7 @@ class Split:
         def load(place):
             return self._for_evaluation(self.fetch(place)), labels[place]
 
-        def load_augmented(place):
-            index, image_seed = shuffled(place, count, seed)
+        def load_augmented(index, image_seed):
             image = self.augment(
                 self.fetch(index), self.input_resolution, image_seed
             )
@@ -172,9 +171,11 @@ class Split:
             None if training else count, batch_size, start_step, input_context
         )
         threads = os.cpu_count()
+        if training:
+            order = shuffled(order, count, seed)
         if self.is_tokens:
             if training:
-                order = order.map(lambda place: shuffled(place, count, seed)[0])
+                order = order.map(lambda index, image_seed: index)
             order = order.batch(batch_size, drop_remainder=training)
             dataset = order.map(load_tokens, threads)
         else:

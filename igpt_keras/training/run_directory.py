@@ -1,5 +1,6 @@
 import json
 
+from igpt_keras.data.order import ORDER_FORMAT
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
 
@@ -72,7 +73,7 @@ class RunDirectory:
             config: dict of JSON values, all that the run depends on; it goes
                 to `config.json`.
             images: str. Fingerprint of the training images, which goes there
-                too.
+                too, as does the way in which they are ordered.
             without: keys of `config` that the run does not depend on; they are
                 left out. Defaults to its directory.
 
@@ -81,12 +82,12 @@ class RunDirectory:
 
         Raises:
             ValueError: if the directory cannot be written, or holds a run with
-                another config or on other images.
+                another config, on other images, or in another order of them.
         """
         self.make()
         path = self.path / "config.json"
         config = {k: v for k, v in config.items() if k not in without}
-        config["images"] = images
+        config |= {"images": images, "order": ORDER_FORMAT}
         started = self.started
         if not started or not path.is_file():
             write_json(path, config)
@@ -94,6 +95,12 @@ class RunDirectory:
         # As it is read back: tuples as lists.
         config = json.loads(json.dumps(config))
         saved = json.loads(path.read_text())
+        if saved.pop("order", None) != config.pop("order"):
+            raise ValueError(
+                f"{self} holds a run of another version of igpt_keras, which "
+                "took images in another order: this one cannot continue it. "
+                "Start again in another --run_dir."
+            )
         other_images = saved.pop("images", None) != config.pop("images")
         changed = [
             f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"

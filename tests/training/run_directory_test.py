@@ -3,6 +3,7 @@ import json
 import pytest
 
 from igpt_keras import training
+from igpt_keras.data.order import ORDER_FORMAT
 
 CONFIG = {"seed": 0, "quantizers": ("ema",), "run_dir": "x", "dry_run": False}
 WITHOUT = ("run_dir", "dry_run")
@@ -23,6 +24,7 @@ def test_begins_and_goes_on(run):
     assert not run.started
     assert not run.begin(CONFIG, "abc", WITHOUT)
     saved = json.loads((run / "config.json").read_text())
+    assert saved.pop("order") == ORDER_FORMAT
     assert saved == {"seed": 0, "quantizers": ["ema"], "images": "abc"}
     # Without a checkpoint nothing is continued, and settings may change.
     assert not run.begin({**CONFIG, "seed": 1}, "abd", WITHOUT)
@@ -39,6 +41,17 @@ def test_checkpoints_a_level_below(run):
     run.begin(CONFIG, "abc", WITHOUT)
     checkpoint(run, "ema")
     assert run.started
+
+
+@pytest.mark.parametrize("saved", [{}, {"order": 1}])
+def test_a_run_of_another_order_cannot_go_on(run, saved):
+    run.begin(CONFIG, "abc", WITHOUT)
+    checkpoint(run)
+    config = json.loads((run / "config.json").read_text())
+    del config["order"]
+    (run / "config.json").write_text(json.dumps(config | saved))
+    with pytest.raises(ValueError, match="took images in another order"):
+        run.begin(CONFIG, "abc", WITHOUT)
 
 
 def test_keys_that_come_and_go_are_named(run):
