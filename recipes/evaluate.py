@@ -130,7 +130,7 @@ def read_tokens(args, model, tokenizer):
         input_resolution=getattr(tokenizer, "input_resolution", side),
         model_resolution=side,
     )
-    if split.skipped:
+    if split.skipped or split.other_files:
         print(reports.describe_splits({args.split: split}))
     split.check_tokenizer(tokenizer)
     sets = data.TokenSets(tokenizer, batch_size=256)

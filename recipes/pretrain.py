@@ -44,6 +44,7 @@ def main(args):
     run = training.RunDirectory(args.run_dir)
     given, splits = open_data(args, run)
     train, validation, test = splits.values()
+    print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
         print(reports.describe_run(vars(args)))
         return
@@ -54,8 +55,7 @@ def main(args):
         training.keep_run_tokenizer, args, run=run, train=train, tokenizer=given
     )
     args.vocabulary_size = tokenizer.vocabulary_size
-    print(f"{reports.describe_run(vars(args))}\n")
-    print(reports.describe_splits(splits), flush=True)
+    print(reports.describe_run(vars(args)), flush=True)
     sets = program.call(data.TokenSets, args, tokenizer=tokenizer)
     probed = sets.evaluation(train.stratified(args.probe_images))
     validation = sets.evaluation(validation, args.evaluation_images)

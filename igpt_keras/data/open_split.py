@@ -152,9 +152,12 @@ def _source_class(name):
     ):
         if name.startswith(prefix):
             return source_class
-    raise ValueError(
+    message = (
         f"Unknown dataset {name!r}; the known ones are {', '.join(DATASETS)}."
     )
+    if os.path.isabs(name) or user_path(name).is_dir():
+        message += f" For pictures in a directory write 'folder:{name}'."
+    raise ValueError(message)
 
 
 def _open_images(
@@ -165,7 +168,13 @@ def _open_images(
 
     # The first eight bytes decide, the others settle ties.
     order = np.lexsort(np.flip(source.hashes.view(">u8"), axis=1).T)
-    parts = assign_splits(source.labels[order], test_share, validation_share)
+    given = getattr(source, "splits", None)
+    parts = assign_splits(
+        source.labels[order],
+        test_share,
+        validation_share,
+        None if given is None else given[order],
+    )
 
     def take(*wanted):
         chosen = order[np.isin(parts, wanted)]
@@ -189,6 +198,7 @@ def _open_images(
             augment=source.augment,
             is_encoded=source.is_encoded,
             skipped=getattr(source, "skipped", ()),
+            other_files=getattr(source, "other_files", ()),
             fingerprint=digest.hexdigest(),
             with_validation=with_validation,
         )

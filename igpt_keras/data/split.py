@@ -36,6 +36,8 @@ class Split:
         is_encoded: bool. Whether images are fetched as JPEGs.
         is_tokens: bool. Whether there are tokens in place of images.
         skipped: tuple of str, why pictures were left out.
+        other_files: tuple of str, how many files there are of each kind that
+            is not read.
         fingerprint: str, sha256 of the names of the images, in order, and of
             their labels; of a token cache, of its manifest; `None` of `npy:`.
         tokenizer: str, fingerprint of the tokenizer that made the tokens, or
@@ -53,6 +55,7 @@ class Split:
     is_encoded: bool = False
     is_tokens: bool = False
     skipped: tuple = ()
+    other_files: tuple = ()
     fingerprint: str | None = None
     tokenizer: str | None = None
     with_validation: typing.Callable | None = None

@@ -1,14 +1,23 @@
 import numpy as np
 
 
-def assign_splits(labels, test_share, validation_share):
+def assign_splits(labels, test_share, validation_share, given=None):
     """Split of each example: the first of each class are test, and so on.
 
     Every class gives its share, rounded. Where that leaves a class without
     validation, what has been given up to and including each class is rounded
     instead, so that small classes give their share together; where no class
     is large enough to give any, they are split as if they were one.
+
+    Splits that are `given`, an array of str, stay as they are; without
+    validation there, train gives its share.
     """
+    if given is not None:
+        splits = given.astype("U10")
+        if "validation" not in given:
+            train = given == "train"
+            splits[train] = assign_splits(labels[train], 0, validation_share)
+        return splits
     splits = np.full(len(labels), "train", dtype="U10")
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     sizes = np.array([len(group) for group in groups], dtype="int64")

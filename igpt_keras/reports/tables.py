@@ -32,16 +32,22 @@ def files_left(directory, files):
 
 
 def describe_splits(splits):
-    """How many images there are, and which were left out.
+    """How many images and classes there are, and which were left out.
 
     Args:
         splits: dict of `Split` by name.
     """
     sizes = [f"{len(split):,} {name}" for name, split in splits.items()]
-    lines = [", ".join(sizes) + " images"]
-    # They are of the whole dataset, in every split.
-    skipped = next(iter(splits.values())).skipped
-    if skipped:
-        lines.append(f"Left out {len(skipped)} pictures:")
-        lines += [f"  {reason}" for reason in skipped]
+    # What follows is of the whole dataset, in every split.
+    split = next(iter(splits.values()))
+    classes = "without labels"
+    if split.class_names:
+        classes = f"of {len(split.class_names):,} classes"
+    lines = [f"{', '.join(sizes)} images {classes}"]
+    if split.skipped:
+        lines.append(f"Left out {len(split.skipped)} pictures:")
+        lines += [f"  {reason}" for reason in split.skipped]
+    if split.other_files:
+        lines.append("Not read, as no pictures that are known here:")
+        lines += [f"  {kind}" for kind in split.other_files]
     return "\n".join(lines)

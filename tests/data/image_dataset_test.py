@@ -256,7 +256,6 @@ def test_damaged_tfds_files(tmp_path, monkeypatch):
     arguments = ("stl10", "train", 32, False, str(tmp_path))
     dataset = image_dataset("stl10", "train", 32, 4, data_dir=str(tmp_path))
     (file,) = tmp_path.rglob("stl10-train.tfrecord*")
-    assert len(list(file.parent.glob("igpt_keras-index-*.npz"))) == 1
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(tf.errors.OpError, match="is truncated. Prepare stl10"):

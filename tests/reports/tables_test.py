@@ -1,3 +1,6 @@
+import numpy as np
+
+from igpt_keras import data
 from igpt_keras import presets
 from igpt_keras import reports
 
@@ -21,24 +24,31 @@ def test_only_what_is_there_is_listed(tmp_path):
     assert text == f"In {tmp_path}:\n  here.png  a picture"
 
 
+def split(count, **described):
+    labels = np.zeros(count, "int32")
+    return data.Split("x", labels, fetch=None, input_resolution=8, **described)
+
+
 def test_splits_and_what_was_left_out():
-    def split(count, skipped=()):
-        class Split:
-            def __len__(self):
-                return count
-
-        found = Split()
-        found.skipped = skipped
-        return found
-
-    splits = {"train": split(1234), "test": split(5)}
-    assert reports.describe_splits(splits) == "1,234 train, 5 test images"
-    splits = {"train": split(2, ("a.png is bad.", "b.png is worse."))}
+    classes = ("cat", "dog")
+    splits = {
+        "train": split(1234, class_names=classes),
+        "test": split(5, class_names=classes),
+    }
+    text = reports.describe_splits(splits)
+    assert text == "1,234 train, 5 test images of 2 classes"
+    skipped = ("a.png is bad.", "b.png is worse.")
+    others = ("3 .heic files, such as c.heic", "1 .txt file, d.txt")
+    described = {"skipped": skipped, "other_files": others}
+    splits = {"train": split(2, class_names=(), **described)}
     assert reports.describe_splits(splits).split("\n") == [
-        "2 train images",
+        "2 train images without labels",
         "Left out 2 pictures:",
         "  a.png is bad.",
         "  b.png is worse.",
+        "Not read, as no pictures that are known here:",
+        "  3 .heic files, such as c.heic",
+        "  1 .txt file, d.txt",
     ]
 
 

@@ -12,43 +12,37 @@ INDEX_FORMAT = 2
 _DIGEST = "digest"
 
 
-def cached_index(name, stamp, make, beside=None):
+def cached_index(name, stamp, make):
     """Arrays that take a pass over a dataset to make, made once.
 
-    Kept as `.npz` beside the data where that can be written, or else in the
-    user's cache directory, under a name that changes with `stamp`. A file
-    that cannot be read there, or is none of ours, is made again.
+    Kept as `.npz` in the user's cache directory (`$XDG_CACHE_HOME/igpt_keras`
+    or `~/.cache/igpt_keras`), never with the data, under a name that changes
+    with `stamp`. A file that cannot be read there, or is none of ours, is made
+    again.
 
     Args:
         name: str. What the index is of.
         stamp: JSON value. What the index depends on, such as file sizes.
         make: callable that returns a dict of NumPy arrays.
-        beside: directory of the data. Defaults to none.
 
     Returns:
         The dict of arrays.
     """
     content = json.dumps([INDEX_FORMAT, name, stamp])
     digest = hashlib.sha256(content.encode()).hexdigest()
-    directories = [] if beside is None else [pathlib.Path(beside)]
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Without a home directory the tilde stays.
-    if not base.startswith("~"):
-        directories.append(pathlib.Path(base) / "igpt_keras")
-    file = f"igpt_keras-index-{digest[:16]}.npz"
-    for directory in directories:
-        arrays = _read(directory / file, digest)
-        if arrays is not None:
-            return arrays
-    arrays = make()
-    for directory in directories:
+    if base.startswith("~"):
+        return make()
+    path = pathlib.Path(base) / "igpt_keras" / f"index-{digest[:16]}.npz"
+    arrays = _read(path, digest)
+    if arrays is None:
+        arrays = make()
         try:
-            _write(directory / file, {**arrays, _DIGEST: np.array(digest)})
-            break
+            _write(path, {**arrays, _DIGEST: np.array(digest)})
         except OSError:
-            # Shared datasets are often read-only; without a cache the next
-            # process makes the index again.
-            continue
+            # Read-only, or full: the next process makes the index again.
+            pass
     return arrays
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from igpt_keras.data import augment
+from igpt_keras.data.sources.folder_layout import FolderLayout
 from igpt_keras.data.sources.index_cache import cached_index
 from igpt_keras.data.sources.picture_file import printable
 from igpt_keras.data.sources.picture_file import read_picture
@@ -18,10 +19,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 class PictureFolder:
     """Random access to the pictures of a directory and its subdirectories.
 
-    Pictures directly inside have no labels; pictures in subdirectories are
-    labelled by the first one. All are decoded once to see that they can be,
-    which is remembered until a file's size or time changes (see
-    `cached_index`).
+    Subdirectories are classes, or splits of them (see `FolderLayout`). All
+    pictures are decoded once to see that they can be, which is remembered
+    until a file's size or time changes (see `cached_index`).
 
     Args:
         path: directory.
@@ -31,15 +31,19 @@ class PictureFolder:
 
     Attributes:
         hashes: uint8 array `(M, 32)`, sha256 of each path inside `path`.
+        splits: array of str `(M,)`, the split that each picture is of, or
+            `None` if the folder does not say.
         labels: int32 array `(M,)`, -1 without labels.
         class_names: tuple of str, empty without labels.
         skipped: tuple of str, why each picture or directory that was left out
             was. A class that has no picture left keeps its number.
+        other_files: tuple of str, for each kind of file that is not read how
+            many there are.
 
     Raises:
-        ValueError: if there is no picture, if some have a class and some do
-            not, if directories link in a circle or cannot be read, or a
-            picture cannot be used.
+        ValueError: if there is no picture, if some have a class or a split and
+            some do not, if directories link in a circle or cannot be read, or
+            a picture cannot be used.
     """
 
     default_resolution = 32
@@ -50,44 +54,37 @@ class PictureFolder:
         path = pathlib.Path(path)
         if not path.is_dir():
             raise ValueError(f"No directory at {path}.")
-        files, bad = _find_pictures(path)
+        files, others, bad = _find_pictures(path)
+        self.other_files = _kinds(path, others)
         if bad and not skip_bad_images:
             raise ValueError(_summary(bad, "directories"))
         if not files:
-            left_out = f" Left out: {bad[0]}" if bad else ""
+            found = "".join(f" Left out: {line}" for line in bad[:1])
+            found += "".join(f" Found {line}." for line in self.other_files)
             raise ValueError(
                 f"No pictures in {path}: looked for {', '.join(SUFFIXES)} "
-                f"there and in its subdirectories.{left_out}"
+                f"there and in its subdirectories.{found}"
             )
         reasons = _check_pictures(path, files)
         bad += [reason for reason in reasons if reason]
         if bad and not skip_bad_images:
             raise ValueError(_summary(bad, "pictures"))
         self.skipped = tuple(bad)
-        self.files = [f for f, reason in zip(files, reasons) if not reason]
+        good = np.array([not reason for reason in reasons])
+        self.files = [file for file, is_good in zip(files, good) if is_good]
         if not self.files:
             raise ValueError(
                 f"None of the {len(files)} pictures in {path} can be used: "
                 f"{bad[-1]}"
             )
+        # Of all pictures, so that which ones are bad changes no label.
+        layout = FolderLayout(path, [file.relative_to(path) for file in files])
+        self.class_names = layout.class_names
+        self.labels = layout.labels[good]
+        self.splits = layout.splits
+        if self.splits is not None:
+            self.splits = self.splits[good]
         names = [file.relative_to(path) for file in self.files]
-        with_class = [len(name.parts) > 1 for name in names]
-        if any(with_class) and not all(with_class):
-            raise ValueError(
-                f"{path} has pictures both directly inside and in "
-                "subdirectories. Put every picture in a class subdirectory, or "
-                "none."
-            )
-        self.class_names = ()
-        self.labels = np.full(len(names), -1, "int32")
-        if all(with_class):
-            # Of all pictures, so that which ones are bad changes no label.
-            inside = [file.relative_to(path).parts for file in files]
-            classes = sorted({parts[0] for parts in inside if parts[1:]})
-            self.class_names = tuple(map(printable, classes))
-            numbers = {name: i for i, name in enumerate(classes)}
-            labels = [numbers[name.parts[0]] for name in names]
-            self.labels = np.array(labels, "int32")
         # Names are bytes, and need not be UTF-8.
         digests = [
             hashlib.sha256(os.fsencode(name.as_posix())).digest()
@@ -121,9 +118,10 @@ def _summary(bad, what):
 def _find_pictures(path):
     """Files in order of their names, through links, not into hidden ones.
 
-    And a list of directories that were not entered, and why.
+    Then those of other kinds, and a list of directories that were not entered,
+    and why.
     """
-    files, ancestors, bad = [], {}, []
+    files, others, ancestors, bad = [], [], {}, []
 
     def note(error):
         reason = error.strerror or error
@@ -143,12 +141,28 @@ def _find_pictures(path):
             continue
         ancestors[folder] = (*above, real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        files += [
-            pathlib.Path(folder, name)
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(files), bad
+        for name in names:
+            if not name.startswith("."):
+                is_picture = name.lower().endswith(SUFFIXES)
+                found = files if is_picture else others
+                found.append(pathlib.Path(folder, name))
+    return sorted(files), sorted(others), bad
+
+
+def _kinds(path, files):
+    """A line for each kind of file, the most frequent one first."""
+    kinds = {}
+    for file in files:
+        kinds.setdefault(file.suffix.lower(), []).append(file)
+    lines = []
+    for suffix, those in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+        first = printable(those[0].relative_to(path))
+        name = suffix or "nameless"
+        if len(those) == 1:
+            lines.append(f"1 {name} file, {first}")
+        else:
+            lines.append(f"{len(those):,} {name} files, such as {first}")
+    return tuple(lines)
 
 
 def _check_pictures(path, files):

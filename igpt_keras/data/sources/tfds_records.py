@@ -94,7 +94,6 @@ class TFDSRecords:
             f"{name} {part} {info.version}",
             [[self._stamp(f) for f in self.files], self.lengths],
             self._make_index,
-            beside=self.builder.data_path,
         )
         self.shards, self.starts = index["shards"], index["starts"]
         self.sizes, self.labels = index["sizes"], index["labels"]

@@ -102,7 +102,7 @@ def test_others_may_read_it(cache):
 def test_without_a_place_to_keep_it(tmp_path, monkeypatch):
     make = Maker()
     monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
-    cached_index("x", [1], make, beside=tmp_path / "data")
+    cached_index("x", [1], make)
     # As where the user is none that the system knows.
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)

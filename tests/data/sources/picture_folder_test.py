@@ -161,7 +161,7 @@ def test_bad_folders(tmp_path):
     with pytest.raises(ValueError, match="too few for a test split"):
         load_examples(f"folder:{tmp_path}", "test", 8)
     save(tmp_path / "cat" / "two.png")
-    with pytest.raises(ValueError, match="both directly inside and in"):
+    with pytest.raises(ValueError, match="in none, such as one.png"):
         load_examples(f"folder:{tmp_path}/", "train", 4)
 
 
@@ -306,3 +306,101 @@ def test_a_picture_damaged_later_is_named_while_reading(tmp_path):
         path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(tf.errors.OpError, match=r"\.jpg cannot be read"):
         list(dataset)
+
+
+def splits_of(path):
+    return {
+        split: load_examples(f"folder:{path}", split, 8)
+        for split in ("train", "validation", "test")
+    }
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+def test_directories_of_splits(val, tmp_path):
+    """As torchvision and TFDS read them. Red says which split it is."""
+    for number, (split, count) in enumerate(
+        {"train": 8, val: 3, "test": 2}.items()
+    ):
+        for label in ("cat", "dog"):
+            for i in range(count):
+                path = tmp_path / split / label / f"{i}.png"
+                save(path, colour=(100 * number, 0, 0))
+    # A class that not every split has.
+    save(tmp_path / "test" / "bee" / "0.png", colour=(200, 0, 0))
+    for number, (name, found) in enumerate(splits_of(tmp_path).items()):
+        assert (found.images[..., 0] == 100 * number).all()
+        assert found.class_names == ("bee", "cat", "dog")
+        counts = [[0, 8, 8], [0, 3, 3], [1, 2, 2]][number]
+        assert np.bincount(found.labels, minlength=3).tolist() == counts
+    folded = load_examples(
+        f"folder:{tmp_path}", "train", 8, fold_validation=True
+    )
+    assert len(folded.labels) == 22
+    assert set(folded.images[..., 0].ravel()) == {0, 100}
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_one_directory_that_is_held_out_is_test(held_out, tmp_path):
+    """As the paper has it of ImageNet; validation is a share of train."""
+    for split, red, count in (("train", 0, 40), (held_out, 200, 7)):
+        for i in range(count):
+            save(tmp_path / split / f"{i}.png", colour=(red, 0, 0))
+    found = splits_of(tmp_path)
+    sizes = {name: len(part.labels) for name, part in found.items()}
+    assert sizes == {"train": 36, "validation": 4, "test": 7}
+    assert (found["test"].images[..., 0] == 200).all()
+    assert not found["validation"].images[..., 0].any()
+    assert found["test"].class_names == ()
+
+
+def test_classes_that_are_called_like_splits(tmp_path):
+    for label in ("bus", "test", "train"):
+        save(tmp_path / label / "1.png")
+    with pytest.raises(ValueError, match="train/, and bus beside them"):
+        PictureFolder(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "ship")
+    assert PictureFolder(tmp_path).class_names == ("bus", "ship", "train")
+    assert PictureFolder(tmp_path).splits is None
+
+
+def test_bad_pictures_of_a_split(tmp_path):
+    for split in ("train", "test"):
+        for label in ("ant", "bee"):
+            save(tmp_path / split / label / "1.png")
+    (tmp_path / "test" / "ant" / "1.png").write_bytes(b"")
+    folder = PictureFolder(tmp_path, skip_bad_images=True)
+    assert folder.splits.tolist() == ["test", "train", "train"]
+    assert folder.labels.tolist() == [1, 0, 1]
+
+
+def test_files_of_other_kinds_are_counted(tmp_path):
+    save(tmp_path / "cat" / "1.png")
+    for name in ("1.heic", "2.HEIC", "notes.txt", "README", ".hidden"):
+        (tmp_path / "cat" / name).touch()
+    assert PictureFolder(tmp_path).other_files == (
+        "2 .heic files, such as cat/1.heic",
+        "1 nameless file, cat/README",
+        "1 .txt file, cat/notes.txt",
+    )
+    (tmp_path / "cat" / "1.png").unlink()
+    with pytest.raises(ValueError, match="Found 2 .heic files, such as cat/1"):
+        PictureFolder(tmp_path)
+
+
+def test_a_path_alone_suggests_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "mine" / "1.png")
+    for name in (str(tmp_path), "/no/such/path", "mine", "./mine"):
+        with pytest.raises(ValueError, match=f"write 'folder:{name}'"):
+            image_dataset(name, "train", 8, 4)
+    with pytest.raises(ValueError) as caught:
+        image_dataset("cifar11", "train", 8, 4)
+    assert "folder:cifar11" not in str(caught.value)
+
+
+def test_nothing_is_written_where_the_pictures_are(tmp_path):
+    for i in range(20):
+        save(tmp_path / f"{i}.png")
+    before = sorted(tmp_path.rglob("*"))
+    load_examples(f"folder:{tmp_path}", "train", 8)
+    assert sorted(tmp_path.rglob("*")) == before

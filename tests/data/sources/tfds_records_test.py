@@ -128,5 +128,14 @@ def test_a_copy_has_an_index_of_its_own(train, tmp_path):
     shutil.copytree(tmp_path / "data", tmp_path / "copy")
     copy = tmp_path / "copy" / train.relative_to(tmp_path / "data")
     load(copy)
-    open_split(NAME, "test", 32, data_dir=str(tmp_path / "copy"))
-    assert len(list(copy.parent.glob("igpt_keras-index-*.npz"))) == 3
+    assert len(list((tmp_path / "xdg").rglob("index-*.npz"))) == 2
+
+
+def test_nothing_is_written_where_the_data_is(train, tmp_path):
+    before = sorted((tmp_path / "data").rglob("*"))
+    times = [path.stat().st_mtime_ns for path in before]
+    load(train)
+    load(train, "test")
+    after = sorted((tmp_path / "data").rglob("*"))
+    assert after == before
+    assert [path.stat().st_mtime_ns for path in after] == times
