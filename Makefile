@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
+# TensorFlow's lines on what hardware it did not find.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test lint format clean
 

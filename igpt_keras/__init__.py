@@ -12,6 +12,7 @@ from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras import training
 from igpt_keras.callbacks.codebook_log import CodebookLog
+from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.callbacks.linear_probe import LinearProbe
 from igpt_keras.callbacks.picture_log import PictureLog
 from igpt_keras.callbacks.progress import Progress

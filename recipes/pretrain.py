@@ -22,7 +22,7 @@ from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 # Flags that `config.json` leaves out.
-NOT_OF_THE_RUN = ("run_dir", "dry_run", "milestones")
+NOT_OF_THE_RUN = ("run_dir", "dry_run", "milestones", "pictures")
 
 
 def define_flags():
@@ -33,6 +33,7 @@ def define_flags():
     shared_flags.define_schedule(presets.ADAM_BETA_1, presets.ADAM_BETA_2)
     shared_flags.define_selection()
     shared_flags.define_probes()
+    shared_flags.define_pictures()
     shared_flags.define_evaluation()
     shared_flags.define_run(
         "weights, palette, order, augmentation, masks and samples"
@@ -79,9 +80,9 @@ def main(args):
     else:
         pair = probed.probe_inputs, validation.probe_inputs
         probes = [igpt_keras.LinearProbe(*pair, "validation", log_dir=logs)]
-    images = validation.first_images(4)
-    pictures = igpt_keras.PictureLog(logs, tokenizer, images)
-    progress = igpt_keras.Progress(run / "progress.json", probes)
+    images, every = validation.first_images(4), args.pictures // args.period
+    pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
+    progress = igpt_keras.Progress(run / "progress.json", probes, [pictures])
     training.fit(
         model,
         lambda step: sets.training(train, step),
@@ -91,6 +92,7 @@ def main(args):
         progress,
         [*probes, pictures],
         log_dir=logs,
+        hyperparameters=vars(args),
         validation_data=validation.inputs,
     )
 
@@ -101,7 +103,7 @@ def main(args):
     print(f"Evaluating the weights of step {step}.")
     model.save_to_preset(run / "preset", tokenizer=tokenizer)
     metrics = {
-        "train_seconds": progress.train_seconds,
+        **progress.seconds,
         "steps": step,
         "images": {name: len(split) for name, split in splits.items()},
         **evaluation.dataset_loss(model, validation, test),
@@ -112,9 +114,8 @@ def main(args):
         images = test.first_images(6)
         reports.draw_samples(run.path, model, tokenizer, images, args.seed)
     if probes:
-        sets = probed, validation, test
         metrics |= evaluation.probe_report(
-            model, build(args), *sets, args.seed, verbose=1
+            model, build(args), probed, validation, test, args.seed, verbose=1
         )
         curve = run / "probe_curve.png"
         reports.draw_probe_curve(curve, progress.probes, metrics)

@@ -16,6 +16,7 @@ import igpt_keras
 from igpt_keras import data
 from igpt_keras import program
 from igpt_keras import reports
+from igpt_keras import terminal
 from igpt_keras import training
 from igpt_keras.program import interrupts
 from igpt_keras.program import shared_flags
@@ -64,7 +65,9 @@ def main(args):
     for split, done, rows in interrupts.checked(cache):
         if split not in bars:
             print(f"{split}: {len(splits[split]):,} images", flush=True)
-            bars[split] = keras.utils.Progbar(rows, unit_name="image")
+            bars[split] = keras.utils.Progbar(
+                rows, unit_name="image", verbose=terminal.verbosity()
+            )
         bars[split].update(done)
     print(f"Train on it with --dataset=tokens:{args.output}")
 

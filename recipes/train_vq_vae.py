@@ -61,7 +61,6 @@ def define_flags():
 def main(args):
     args.period = training.choose_period(args.steps, args.period, most=10)
     args.quantizers = list(dict.fromkeys(args.quantizers))
-    # What does not fit is refused before anything is written.
     for name in args.quantizers:
         build(args, name)
     splits = program.call(data.open_splits, args)
@@ -134,11 +133,12 @@ def fit(args, run, name, train, validation):
         progress,
         [igpt_keras.CodebookLog(logs, validation)],
         log_dir=logs,
+        hyperparameters={**vars(args), "quantizer": name},
         validation_data=(validation, None),
         validation_batch_size=args.batch_size,
     )
     step = checkpoint.restore_best(vq_vae) * args.period
-    return vq_vae, progress.train_seconds, step
+    return vq_vae, progress.seconds["train_seconds"], step
 
 
 def images_of(split, batch_size):

@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 import sys
@@ -33,6 +34,18 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "large" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage():
+    """Collections, of which Keras asks for many, see a module's objects only.
+
+    What is left of the modules before it, and TensorFlow's own, are a million
+    objects, which take a second each time.
+    """
+    keras.utils.clear_session()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,19 +9,20 @@ from conftest import ROOT
 # What each part of the package may import of the others.
 ALLOWED = {
     "version": set(),
+    "terminal": set(),
     "presets": set(),
     "backend": set(),
     "storage": set(),
-    "probes": set(),
+    "probes": {"terminal"},
     "program": set(),
     "layers": {"backend"},
-    "data": {"storage", "backend"},
-    "tokenizers": {"layers", "storage", "backend", "version"},
+    "data": {"storage", "backend", "terminal"},
+    "tokenizers": {"layers", "storage", "backend", "terminal", "version"},
     "models": {"layers", "presets", "storage", "backend", "version"},
-    "conversion": {"models", "storage", "tokenizers"},
+    "conversion": {"models", "storage", "terminal", "tokenizers"},
     "reports": {"models", "presets", "storage"},
     "callbacks": {"probes", "reports", "storage", "backend"},
-    "evaluation": {"probes", "models", "tokenizers"},
+    "evaluation": {"probes", "models", "terminal", "tokenizers"},
     "training": {
         "data",
         "tokenizers",
@@ -29,6 +30,7 @@ ALLOWED = {
         "program",
         "presets",
         "storage",
+        "terminal",
         "backend",
     },
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
+from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.probes.features import FeatureExtractor
 from igpt_keras.probes.hold_out import why_no_probe
 from igpt_keras.probes.logistic_regression import REGULARIZATION
@@ -167,9 +168,8 @@ class LinearProbe(keras.callbacks.Callback):
         self._epoch = epoch + 1
         last = self._epoch == self.params.get("epochs")
         if self._epoch % self.every == 0 or last:
-            if self.verbose and self.params.get("verbose") in (1, "auto"):
-                # Keras's progress bar has not ended its line yet.
-                sys.stdout.write("\n")
+            if self.verbose:
+                end_bar_line(self, epoch)
             self._probe()
         if logs is None:
             return

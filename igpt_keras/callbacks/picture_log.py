@@ -1,6 +1,11 @@
+import sys
+import time
+
 import keras
 
 from igpt_keras.backend import optimizer_step
+from igpt_keras.callbacks.bar_line import end_bar_line
+from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import sample_pictures
@@ -9,17 +14,25 @@ from igpt_keras.storage.user_path import user_path
 
 
 class PictureLog(keras.callbacks.Callback):
-    """Samples and completions for TensorBoard after each epoch.
+    """Samples and completions for TensorBoard as a model trains.
 
     `samples`, and `completions`: a row an image, its upper half, four
     completions and the original. A BERT model, which defines no order to
     sample in, has none. Needs TensorFlow to write.
+
+    Sampling takes as long as many steps, more so for large images: `every` is
+    for that, and `seconds` says it.
 
     Args:
         log_dir: directory for TensorBoard; `pictures` in it is written.
         tokenizer: tokenizer of the model that trains.
         images: uint8 `(B, R, R, 3)`; the first four are completed.
         num_samples: int. Defaults to 16.
+        every: int. Draw after every so many epochs; 0: never. Defaults to 1.
+        verbose: 0 or 1. Whether to say so. Defaults to 1.
+
+    Attributes:
+        seconds: float. Spent on pictures since training began.
 
     Example:
 
@@ -27,36 +40,59 @@ class PictureLog(keras.callbacks.Callback):
         model.fit(..., callbacks=[pictures])
     """
 
-    def __init__(self, log_dir, tokenizer, images, num_samples=16):
+    def __init__(
+        self, log_dir, tokenizer, images, num_samples=16, every=1, verbose=1
+    ):
         super().__init__()
         self.log_dir = user_path(log_dir)
         self.tokenizer = tokenizer
         self.images = images[:4]
         self.num_samples = num_samples
+        self.every = every
+        self.verbose = verbose
+        self.seconds = 0.0
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
+        self.seconds = 0.0
         self.writer = tf.summary.create_file_writer(
             str(self.log_dir / "pictures")
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
-
-        if self.model.objective != "autoregressive":
+        is_bert = self.model.objective == "bert"
+        if is_bert or not self.every or (epoch + 1) % self.every:
             return
-        samples, completions = sample_pictures(
-            self.model, self.tokenizer, self.images, self.num_samples, seed=0
-        )
-        rows = completion_rows(self.images, completions)
-        with self.writer.as_default(step=optimizer_step(self.model)):
-            for name, grid in (
-                ("samples", tile(samples, 8)),
-                ("completions", tile(rows, rows.shape[0] // len(self.images))),
-            ):
-                tf.summary.image(name, enlarge(grid)[None])
-        self.writer.flush()
+        start = time.perf_counter()
+        step = optimizer_step(self.model)
+        if self.verbose:
+            end_bar_line(self, epoch)
+            sys.stdout.write(f"Sampling pictures after step {step}.\n")
+            sys.stdout.flush()
+        self._write(step)
+        self.seconds += time.perf_counter() - start
 
     def on_train_end(self, logs=None):
         self.writer.close()
+
+    def _write(self, step):
+        import tensorflow as tf
+
+        samples, completions, originals = sample_pictures(
+            self.model, self.tokenizer, self.images, self.num_samples, seed=0
+        )
+        rows = completion_rows(originals, completions)
+        columns = len(rows) // len(originals)
+        with self.writer.as_default(step=step):
+            tf.summary.image(
+                "samples",
+                enlarge(tile(samples, 8))[None],
+                description=f"{self.num_samples} pictures drawn by the model.",
+            )
+            tf.summary.image(
+                "completions",
+                enlarge(tile(rows, columns))[None],
+                description=f"Columns: {COMPLETION_COLUMNS}.",
+            )
+        self.writer.flush()

@@ -6,21 +6,26 @@ import keras
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
 
+_SECONDS = ("train_seconds", "probe_seconds", "picture_seconds")
+
 
 class Progress(keras.callbacks.Callback):
     """Seconds trained and probes made by a run, across its restarts.
 
-    Written to a JSON file after each epoch: `train_seconds`, and `probes`, the
-    records of `LinearProbe.history`, each with the `validation_loss` of its
-    epoch, so that loss can be drawn against accuracy. Put it behind the probes
-    in the list of callbacks.
+    Written to a JSON file after each epoch: `train_seconds`, without those of
+    probes and pictures, which are `probe_seconds` and `picture_seconds`; and
+    `probes`, the records of `LinearProbe.history`, each with the
+    `validation_loss` of its epoch, so that loss can be drawn against accuracy.
+    Put it behind both in the list of callbacks.
 
     Args:
         path: path of the JSON file.
         probes: list of `LinearProbe`. Defaults to none.
+        pictures: list of `PictureLog`. Defaults to none.
 
     Attributes:
-        train_seconds: float.
+        seconds: dict of float: `train_seconds`, `probe_seconds` and
+            `picture_seconds`.
         probes: list of those records.
 
     Example:
@@ -31,11 +36,12 @@ class Progress(keras.callbacks.Callback):
         model.fit(..., initial_epoch=epoch, callbacks=[probe, progress])
     """
 
-    def __init__(self, path, probes=()):
+    def __init__(self, path, probes=(), pictures=()):
         super().__init__()
         self.path = user_path(path)
         self.callbacks = list(probes)
-        self.train_seconds = 0.0
+        self.pictures = list(pictures)
+        self.seconds = dict.fromkeys(_SECONDS, 0.0)
         self.probes = []
 
     def restore(self, epoch):
@@ -47,13 +53,13 @@ class Progress(keras.callbacks.Callback):
         """
         if epoch and self.path.is_file():
             saved = json.loads(self.path.read_text())
-            self.train_seconds = saved["train_seconds"]
+            self.seconds = {key: saved.get(key, 0.0) for key in _SECONDS}
             self.probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
 
     def on_train_begin(self, logs=None):
         self._before = list(self.probes)
         self._losses = {}
-        self._seconds = self.train_seconds
+        self._seconds = dict(self.seconds)
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -66,13 +72,16 @@ class Progress(keras.callbacks.Callback):
 
     def _write(self):
         elapsed = time.perf_counter() - self._start
-        self.train_seconds = self._seconds + elapsed
+        records = [r for probe in self.callbacks for r in probe.history]
+        probing = sum(record["seconds"] for record in records)
+        drawing = sum(log.seconds for log in self.pictures)
+        now = elapsed - probing - drawing, probing, drawing
+        self.seconds = {
+            key: self._seconds[key] + seconds
+            for key, seconds in zip(_SECONDS, now)
+        }
         self.probes = self._before + [
             {**record, "validation_loss": self._losses.get(record["epoch"])}
-            for probe in self.callbacks
-            for record in probe.history
+            for record in records
         ]
-        write_json(
-            self.path,
-            {"train_seconds": self.train_seconds, "probes": self.probes},
-        )
+        write_json(self.path, {**self.seconds, "probes": self.probes})

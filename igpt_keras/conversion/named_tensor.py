@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.terminal import verbosity
+
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -62,7 +64,9 @@ class NamedTensor:
 
 def with_progress(tensors, verbose):
     """Yields from a list, with a Keras progress bar if `verbose`."""
-    bar = keras.utils.Progbar(len(tensors), unit_name="tensor", verbose=verbose)
+    bar = keras.utils.Progbar(
+        len(tensors), unit_name="tensor", verbose=verbosity(verbose)
+    )
     for tensor in tensors:
         yield tensor
         bar.add(1)

@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 
+from igpt_keras.terminal import verbosity
 from igpt_keras.tokenizers.codebook_usage import CodebookUsage
 
 
@@ -23,7 +24,7 @@ def palette_error(tokenizer, batches, num_images, verbose=0):
         float.
     """
     progress = keras.utils.Progbar(
-        num_images, interval=1, unit_name="image", verbose=verbose
+        num_images, interval=1, unit_name="image", verbose=verbosity(verbose)
     )
     total = seen = 0
     for images in batches:

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.terminal import verbosity
+
 # The released script evaluates 8 images on each of 8 GPUs and leaves out what
 # does not fill a batch.
 RELEASED_BATCH = 64
@@ -52,7 +54,7 @@ def token_losses(
             mask_rate if is_bert else None,
             (seed, mask),
         )
-        losses.append(scorer.predict(batches, verbose=verbose))
+        losses.append(scorer.predict(batches, verbose=verbosity(verbose)))
     return np.stack(losses).astype("float64")
 
 

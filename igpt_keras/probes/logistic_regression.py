@@ -1,5 +1,4 @@
 import dataclasses
-import sys
 import warnings
 
 import joblib
@@ -14,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from igpt_keras.probes.labels import check_labels
 from igpt_keras.probes.labels import why_no_fit
+from igpt_keras.terminal import verbosity
 
 # scikit-learn's C, the inverse of the L2 penalty on the summed loss.
 REGULARIZATION = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -157,12 +157,11 @@ def fit_logistic_regression(
             f"received (layers, width) {shapes}."
         )
     regularization = check_regularization(regularization)
-    # Into a file a progress bar writes backspaces.
-    on_terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
     progress = keras.utils.Progbar(
         sets["train"][0].shape[0],
         unit_name="layer",
-        verbose=verbose if on_terminal else 0,
+        # In lines it would be one a probe, which says nothing.
+        verbose=int(verbosity(verbose) == 1),
     )
     rows = []
     # A core a layer: BLAS threads fighting over such small products are ten

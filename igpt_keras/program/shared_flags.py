@@ -14,8 +14,8 @@ EVERY_DATASET = (
     "for what tokenize_dataset.py made."
 )
 _PERIOD = (
-    "Steps between validations, probes, pictures and checkpoints. Defaults to "
-    "an eighth of the steps."
+    "Steps between validations, probes and checkpoints. Defaults to an eighth "
+    "of the steps."
 )
 _PAPER = "Defaults to the preset's (Table 5)."
 
@@ -214,6 +214,17 @@ def define_probes():
         10_000,
         "Labelled training images that probes are fitted and chosen on, at "
         "most, of each class its share. 0: no probes.",
+        lower_bound=0,
+    )
+
+
+def define_pictures():
+    """`--pictures`."""
+    flags.DEFINE_integer(
+        "pictures",
+        None,
+        "Steps between samples and completions for TensorBoard, a multiple of "
+        "the period. Defaults to the period; 0: none.",
         lower_bound=0,
     )
 

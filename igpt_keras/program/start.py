@@ -1,5 +1,7 @@
 import contextlib
 import inspect
+import logging
+import os
 import pathlib
 import re
 import sys
@@ -24,6 +26,7 @@ def start(main, define_flags, stopped="Stopped."):
         stopped: str. What to say after a signal.
     """
     names = _define(define_flags)
+    _quiet_tensorflow()
 
     def run(argv):
         values = _values(argv, names)
@@ -91,6 +94,24 @@ def reported(program):
         if wrapped is None or "tensorflow" not in type(error).__module__:
             raise
         sys.exit(f"{program}: {wrapped[1]}")
+
+
+def _quiet_tensorflow():
+    """Says of TensorFlow's messages what a user may want to know."""
+    if "tensorflow" not in sys.modules:
+        return
+    # They are printed by the import, and only the environment stops them. (JAX
+    # sets it to 1 where it is not set.)
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") in ("0", "1"):
+        sys.stderr.write(
+            "TensorFlow's lines on CUDA, oneDNN, XLA and CPU instructions are "
+            "harmless; TF_CPP_MIN_LOG_LEVEL=3 hides them.\n"
+        )
+    # TensorFlow counts the functions of all Keras models as one function that
+    # is traced again and again.
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "tf.function retracing" not in record.getMessage()
+    )
 
 
 def _define(define_flags):

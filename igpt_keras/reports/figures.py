@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import palette_squares
@@ -52,12 +53,14 @@ def draw_samples(directory, model, tokenizer, images, seed=0):
         seed: int. Defaults to 0.
     """
     directory = pathlib.Path(directory)
-    samples, completions = sample_pictures(model, tokenizer, images, 40, seed)
-    rows = completion_rows(images, completions)
+    samples, completions, originals = sample_pictures(
+        model, tokenizer, images, 40, seed
+    )
+    rows = completion_rows(originals, completions)
     columns = len(rows) // len(images)
     draw_grids(directory / "samples.png", {"samples": tile(samples, 10)})
-    title = "input half | completions by the model | original"
-    draw_grids(directory / "completions.png", {title: tile(rows, columns)})
+    grids = {COMPLETION_COLUMNS: tile(rows, columns)}
+    draw_grids(directory / "completions.png", grids)
 
 
 def draw_palettes(directory, palettes, errors, images):
@@ -109,44 +112,52 @@ def draw_reconstructions(directory, images, pictures, results):
 
 
 def draw_probe_curve(path, probes, metrics):
-    """Writes accuracy against depth, a line per probe, baselines dashed.
+    """Writes accuracy against depth: a line per probe, then the final one.
+
+    The lines of training are accuracies on validation images, and solid; what
+    was measured on test images is dashed.
 
     Args:
         path: path of the PNG.
         probes: list of records of `LinearProbe.history`.
-        metrics: dict of `probe_report`.
+        metrics: dict of `probe_report`, with `images`, their number by split.
     """
-    figure = Figure(figsize=(7, 5))
+    figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
     for record, colour in _coloured(probes):
         axes.plot(
             record["layers"],
-            record["accuracy"],
+            100 * np.array(record["accuracy"]),
             color=colour,
-            label=f"step {record['step']}",
+            label=f"step {record['step']:,}, validation",
         )
     layers = [row["layer"] for row in metrics["probe"]]
     axes.plot(
         layers,
-        [row["test_accuracy"] for row in metrics["probe"]],
-        "o-",
+        [100 * row["test_accuracy"] for row in metrics["probe"]],
+        "o--",
         color="black",
-        label="best weights, test",
+        label="final weights, test",
     )
-    axes.axhline(
-        metrics["raw_pixels_test_accuracy"],
-        color="tab:red",
-        linestyle="--",
-        label="raw pixels, test",
-    )
-    axes.axhline(
-        metrics["untrained_test_accuracy"],
-        color="tab:gray",
-        linestyle="--",
-        label="untrained, best layer, test",
+    for key, colour, label in (
+        ("raw_pixels_test_accuracy", "tab:red", "raw pixels, test"),
+        ("untrained_test_accuracy", "tab:orange", "untrained network, test"),
+        ("chance", "tab:gray", "largest class, test"),
+    ):
+        axes.axhline(
+            100 * metrics[key],
+            color=colour,
+            linestyle=":" if key == "chance" else "--",
+            label=label,
+        )
+    images = metrics["images"]
+    axes.set_title(
+        f"linear probe fitted on {metrics['probe_images']:,} images; "
+        f"{images['validation']:,} of validation, {images['test']:,} of test",
+        fontsize="medium",
     )
     axes.set_xlabel("layer")
-    axes.set_ylabel("linear probe accuracy (lines: validation)")
+    axes.set_ylabel("accuracy, per cent")
     axes.set_xticks(layers)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -3,9 +3,16 @@ import numpy as np
 
 from igpt_keras.models.sampling import sample
 
+COMPLETION_COLUMNS = (
+    "the half that is given, completions by the model, the original"
+)
+
 
 def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
     """Unconditional samples, and `each` completions of every image.
+
+    Originals are as the tokenizer gives them back, so that completions differ
+    from them by what the model drew, and not by the colours of a palette.
 
     Args:
         model: an autoregressive `IGPT`.
@@ -16,7 +23,8 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
         each: int. Defaults to 4.
 
     Returns:
-        uint8 `(num_samples, R, R, 3)` and `(B, each, R, R, 3)`.
+        uint8 `(num_samples, R, R, 3)`, `(B, each, R, R, 3)`, and the originals
+        `(B, R, R, 3)`.
     """
     samples = sample(model, num_samples, seed=seed)
     token_ids = keras.ops.convert_to_numpy(tokenizer(images))
@@ -27,16 +35,16 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
         prompt=np.repeat(token_ids[:, :half], each, axis=0),
         seed=seed,
     )
-    pictures = [
+    samples, completed, originals = (
         keras.ops.convert_to_numpy(tokenizer.detokenize(x))
-        for x in (samples, completed)
-    ]
-    shape = (len(images), each, *images.shape[1:])
-    return pictures[0], pictures[1].reshape(shape)
+        for x in (samples, completed, token_ids)
+    )
+    completions = completed.reshape(len(images), each, *completed.shape[1:])
+    return samples, completions, originals
 
 
 def completion_rows(images, completions):
-    """A row an image: its upper half, the completions, the original.
+    """A row an image, with `COMPLETION_COLUMNS`.
 
     Args:
         images: uint8 `(B, R, R, 3)`.

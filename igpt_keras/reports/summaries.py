@@ -1,5 +1,8 @@
 """The closing lines of each program."""
 
+import json
+import urllib.parse
+
 from igpt_keras.reports.tables import files_left
 from igpt_keras.reports.tables import table
 
@@ -19,21 +22,50 @@ def pretraining_summary(metrics, directory):
             "completions.png": "half a picture, completed",
             "metrics.json": "these numbers",
             "preset": "the model: igpt_keras.IGPT.from_preset",
-            "logs": f"curves: tensorboard --logdir={directory}/logs",
+            "logs": f"curves: tensorboard --logdir={directory}",
         },
     )
+    curves = "The probe curves, pinned and without smoothing, are then at"
+    link = tensorboard_link("accuracy_probe_validation/layers")
+    if metrics["probe"]:
+        left = f"{left}\n{curves}\n  {link}"
     return "\n".join([*_losses(metrics), *_probes(metrics), "", left])
+
+
+def tensorboard_link(tag):
+    """TensorBoard's page with a scalar pinned above all and no smoothing.
+
+    Its address is that of `tensorboard --logdir=...` on this machine, with the
+    port that it takes if no other is asked for.
+    """
+    cards = [{"plugin": "scalars", "tag": tag}]
+    pinned = json.dumps(cards, separators=(",", ":"))
+    query = urllib.parse.urlencode({"pinnedCards": pinned, "smoothing": 0})
+    return f"http://localhost:6006/?{query}#timeseries"
 
 
 def _losses(metrics):
     return [
         "",
         f"validation {metrics['validation_nats_per_token']:.4f}, test "
-        f"{metrics['test_nats_per_token']:.4f} nats per token; trained "
-        f"{metrics['train_seconds']:.0f} s",
+        f"{metrics['test_nats_per_token']:.4f} nats per token",
         f"entropy of the test tokens' frequencies: "
         f"{metrics['test_unigram_nats_per_token']:.4f} nats per token",
+        _times(metrics),
     ]
+
+
+def _times(metrics):
+    """Seconds of training, and what share others took of all of it."""
+    names = ("train", "probe", "picture")
+    seconds = {name: metrics[f"{name}_seconds"] for name in names}
+    whole = max(sum(seconds.values()), 1e-9)
+    others = [
+        f"{name}s {seconds[name]:.0f} s ({seconds[name] / whole:.0%})"
+        for name in names[1:]
+        if seconds[name]
+    ]
+    return ", ".join([f"trained {seconds['train']:.0f} s", *others])
 
 
 def _probes(metrics):
@@ -67,6 +99,12 @@ def _probes(metrics):
         f"error of the test column {metrics['test_standard_error']:.1%}; the "
         f"largest class is {metrics['chance']:.1%}"
     )
+    chosen = metrics["probe"][metrics["chosen_layer"]]["test_accuracy"]
+    if metrics["raw_pixels_test_accuracy"] >= chosen:
+        probes.append(
+            "raw pixels do as well: a linear classifier needs no features to "
+            "separate images as small and plain as these"
+        )
     lines = ["", *probes]
     low = metrics["low_data"]
     if not low:
@@ -142,7 +180,7 @@ def vq_vae_summary(metrics, directory):
             "reconstructions.png": "test images before and after",
             "metrics.json": "these numbers",
             preset: f"for --tokenizer=vq_vae:{directory}/{preset}",
-            "logs": f"curves: tensorboard --logdir={directory}/logs",
+            "logs": f"curves: tensorboard --logdir={directory}",
         },
     )
     return (

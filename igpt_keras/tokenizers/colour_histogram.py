@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from igpt_keras.terminal import verbosity
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
 # Levels, as a standard deviation, and draws of the prior. In cross-validation
@@ -26,7 +27,7 @@ def count_colours(batches, num_pixels, verbose=0):
     """
     histogram = np.zeros(2**24, "int64")
     progress = keras.utils.Progbar(
-        num_pixels, interval=1, unit_name="pixel", verbose=verbose
+        num_pixels, interval=1, unit_name="pixel", verbose=verbosity(verbose)
     )
     seen = 0
     for images in batches:
@@ -104,7 +105,7 @@ def fit_palette(
         max_iterations,
         stateful_metrics=[name],
         unit_name="iteration",
-        verbose=verbose,
+        verbose=verbosity(verbose),
     )
 
     def show(iterations, error):

@@ -2,7 +2,9 @@ import sys
 
 import keras
 
+from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.program import interrupts
+from igpt_keras.terminal import verbosity
 
 
 def fit(
@@ -14,6 +16,7 @@ def fit(
     progress,
     callbacks=(),
     log_dir=None,
+    hyperparameters=None,
     verbose=1,
     **arguments,
 ):
@@ -33,6 +36,8 @@ def fit(
         progress: `Progress` of the run.
         callbacks: others, which come first. Defaults to none.
         log_dir: directory for TensorBoard's curves. Defaults to none.
+        hyperparameters: dict of JSON values, shown beside them. Defaults to
+            none.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
         **arguments: of `model.fit`.
 
@@ -48,7 +53,7 @@ def fit(
         return
     callbacks = [keras.callbacks.TerminateOnNaN(raise_error=True), *callbacks]
     if log_dir is not None:
-        callbacks += [keras.callbacks.TensorBoard(log_dir, write_graph=False)]
+        callbacks += [CurveLog(log_dir, hyperparameters)]
     callbacks += [progress, checkpoint, _CheckInterrupts()]
     try:
         with interrupts.deferred():
@@ -59,7 +64,7 @@ def fit(
                 epochs=steps // period,
                 shuffle=False,
                 callbacks=callbacks,
-                verbose=verbose,
+                verbose=verbosity(verbose),
                 **arguments,
             )
     except (RuntimeError, FloatingPointError) as error:

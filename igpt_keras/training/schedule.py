@@ -11,6 +11,7 @@ def pretraining_schedule(
     learning_rate=None,
     warmup_steps=None,
     period=None,
+    pictures=None,
 ):
     """How long and how fast to pretrain, the paper's way where nothing is said.
 
@@ -27,9 +28,11 @@ def pretraining_schedule(
             tenth of the steps.
         period: int. Steps between checkpoints. Defaults to an eighth of the
             steps, see `choose_period`.
+        pictures: int. Steps between pictures, a multiple of the period; 0 for
+            none. Defaults to the period.
 
     Returns:
-        dict of these five.
+        dict of these six.
 
     Raises:
         ValueError: for numbers that do not fit together.
@@ -47,12 +50,20 @@ def pretraining_schedule(
             f"warmup_steps={warmup_steps} leaves nothing of steps={steps}. "
             "Warm up for fewer steps."
         )
+    period = choose_period(steps, period)
+    pictures = period if pictures is None else pictures
+    if pictures % period:
+        raise ValueError(
+            f"pictures={pictures} is no multiple of period={period}: pictures "
+            "are drawn where a period ends. Choose one, or 0 for none."
+        )
     return {
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "warmup_steps": warmup_steps,
-        "period": choose_period(steps, period),
+        "period": period,
+        "pictures": pictures,
     }
 
 

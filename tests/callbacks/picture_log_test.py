@@ -8,6 +8,8 @@ import igpt_keras
 
 pytest.importorskip("tensorflow")
 
+PALETTE = np.linspace(-1, 1, 33).reshape(11, 3)
+
 
 def fit(model, callback, inputs, token_ids):
     model.compile("adam")
@@ -22,8 +24,7 @@ def fit(model, callback, inputs, token_ids):
 
 
 def test_samples_and_completions_in_anybodys_fit(tmp_path):
-    palette = np.linspace(-1, 1, 33).reshape(11, 3)
-    tokenizer = igpt_keras.PaletteTokenizer(palette)
+    tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
     token_ids = tiny.token_ids(batch=8)
     images = array(tokenizer.detokenize(token_ids))
     log = igpt_keras.PictureLog(tmp_path, tokenizer, images, num_samples=5)
@@ -34,6 +35,46 @@ def test_samples_and_completions_in_anybodys_fit(tmp_path):
         assert [step for step, _ in found[name]] == [2, 4]
         for _, value in found[name]:
             assert value[2].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("every, steps", [(2, [4]), (0, [])])
+def test_a_period_of_its_own(every, steps, tmp_path, capsys):
+    tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
+    token_ids = tiny.token_ids(batch=8)
+    images = array(tokenizer.detokenize(token_ids))
+    log = igpt_keras.PictureLog(
+        tmp_path, tokenizer, images, num_samples=2, every=every
+    )
+    fit(tiny.model(), log, token_ids, token_ids)
+    found = events.read(tmp_path / "pictures")
+    assert [step for step, _ in found.get("samples", [])] == steps
+    # It says so, and how long it took.
+    lines = [f"Sampling pictures after step {step}." for step in steps]
+    assert capsys.readouterr().out.split("\n") == [*lines, ""]
+    assert (log.seconds > 0) == bool(steps)
+
+
+def test_its_line_does_not_follow_the_progress_bar(tmp_path, capsys):
+    """Nor is there an empty one behind a probe's lines."""
+    tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
+    token_ids = tiny.token_ids(batch=24)
+    labels = np.arange(24) % 3
+    images = array(tokenizer.detokenize(token_ids))
+    model = tiny.model()
+    model.compile("adam")
+    model.fit(
+        token_ids,
+        token_ids,
+        callbacks=[
+            igpt_keras.LinearProbe(*[[(token_ids, labels)]] * 2, layers=1),
+            igpt_keras.PictureLog(tmp_path, tokenizer, images, num_samples=2),
+        ],
+        verbose=1,
+    )
+    lines = capsys.readouterr().out.replace("\b", "").split("\n")
+    (at,) = [i for i, line in enumerate(lines) if "Sampling" in line]
+    assert lines[at] == "Sampling pictures after step 1."
+    assert lines[at - 1].strip()
 
 
 def test_bert_has_no_order_to_sample_in(tmp_path):

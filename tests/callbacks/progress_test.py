@@ -33,7 +33,11 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
         verbose=0,
     )
     saved = read(path)
-    assert saved["train_seconds"] == progress.train_seconds > 0
+    assert saved["train_seconds"] == progress.seconds["train_seconds"] > 0
+    # Each second is counted once.
+    probing = sum(record["seconds"] for record in probe.history)
+    assert saved["probe_seconds"] == probing > 0
+    assert saved["picture_seconds"] == 0
     assert [p["epoch"] for p in saved["probes"]] == [2, 4]
     losses = [p["validation_loss"] for p in saved["probes"]]
     np.testing.assert_allclose(losses, history.history["val_loss"][1::2])
@@ -43,18 +47,22 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
 def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
     path = tmp_path / "progress.json"
     before = [{"epoch": epoch, "step": 10 * epoch} for epoch in (1, 2, 3)]
-    path.write_text(json.dumps({"train_seconds": 100.0, "probes": before}))
+    seconds = {"train_seconds": 100.0, "picture_seconds": 1.0}
+    path.write_text(json.dumps({**seconds, "probes": before}))
     probe = types.SimpleNamespace(history=[])
-    progress = igpt_keras.Progress(path, [probe])
+    pictures = types.SimpleNamespace(seconds=2.0)
+    progress = igpt_keras.Progress(path, [probe], [pictures])
     progress.restore(2)
     assert progress.probes == before[:2]
     progress.on_train_begin()
-    probe.history.append({"epoch": 3, "step": 30})
+    probe.history.append({"epoch": 3, "step": 30, "seconds": 5.0})
     progress.on_epoch_end(2, {"val_loss": 0.5})
     saved = read(path)
-    expected = {"epoch": 3, "step": 30, "validation_loss": 0.5}
+    expected = {**probe.history[0], "validation_loss": 0.5}
     assert saved["probes"] == [*before[:2], expected]
-    assert 100 < saved["train_seconds"] < 110
+    # Of no time at all the probe took five seconds, the pictures two.
+    assert 93 < saved["train_seconds"] < 103
+    assert (saved["probe_seconds"], saved["picture_seconds"]) == (5, 3)
 
 
 def test_a_fresh_run_reads_nothing(tmp_path):
@@ -62,7 +70,7 @@ def test_a_fresh_run_reads_nothing(tmp_path):
     path.write_text(json.dumps({"train_seconds": 9.0, "probes": [{}]}))
     progress = igpt_keras.Progress(path)
     progress.restore(0)
-    assert progress.train_seconds == 0 and progress.probes == []
+    assert progress.seconds["train_seconds"] == 0 and progress.probes == []
 
 
 def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
@@ -71,7 +79,7 @@ def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
     progress = igpt_keras.Progress(tmp_path / "progress.json", [probe])
     progress.on_train_begin()
     progress.on_epoch_end(0, {"val_loss": 0.25})
-    probe.history.append({"epoch": 1})
+    probe.history.append({"epoch": 1, "seconds": 0.0})
     progress.on_train_end()
-    expected = [{"epoch": 1, "validation_loss": 0.25}]
+    expected = [{"epoch": 1, "seconds": 0.0, "validation_loss": 0.25}]
     assert read(tmp_path / "progress.json")["probes"] == expected

@@ -58,6 +58,7 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     # The first of two steps has learning rate zero.
     assert 0 < metrics["test_nats_per_token"] < np.log(4)
     assert metrics["train_seconds"] > 0
+    assert metrics["probe_seconds"] > 0 and metrics["picture_seconds"] > 0
     assert metrics["images"] == {"train": 1295, "validation": 143, "test": 359}
     for key in ("raw_pixels_test_accuracy", "untrained_test_accuracy"):
         assert 0 < metrics[key] <= 1
@@ -78,6 +79,13 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     assert "epoch_learning_rate" in tags["train"]
     assert "accuracy_probe_validation/chosen" in tags["probe_validation"]
     assert {"samples", "completions"} <= tags["pictures"].keys()
+    steps = [step for step, _ in tags["validation"]["epoch_loss"]]
+    assert steps == [1, 2]
+    # Probes have their own run, and nothing is there twice.
+    assert "val_probe" not in str(tags["train"].keys())
+    # Settings are in the directory's own run.
+    assert list(events.read(run_dir / "logs")) == []
+    assert len(list((run_dir / "logs").glob("events.out*"))) == 1
 
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
@@ -101,7 +109,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
             run(tmp_path / "stopped", steps=4)
     resumed = run(tmp_path / "stopped", steps=4)
     for key in whole:
-        if key != "train_seconds":
+        if not key.endswith("_seconds"):
             assert resumed[key] == whole[key], key
     one, two = (
         igpt_keras.IGPT.from_preset(tmp_path / name / "preset").get_weights()
@@ -201,6 +209,13 @@ def test_fewer_images_than_classes(tmp_path, capsys):
     assert "Training without probes. " in printed
 
 
+def test_without_pictures(tmp_path, capsys):
+    metrics = run(tmp_path / "run", pictures=0, probe_images=0)
+    assert metrics["picture_seconds"] == metrics["probe_seconds"] == 0
+    assert not events.read(tmp_path / "run" / "logs" / "pictures")
+    assert "Sampling pictures" not in capsys.readouterr().out
+
+
 def test_early_stopping_is_remembered(tmp_path, monkeypatch):
     settings = {"steps": 6, "patience": 1, "learning_rate": 0.0}
     run(tmp_path / "run", **settings)
@@ -250,8 +265,10 @@ def test_dry_run_of_the_largest(tmp_path):
         "--input_resolution=32",
         "--dry_run",
         cwd=tmp_path,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
     )
     assert result.returncode == 0, result.stderr
+    assert "harmless; TF_CPP_MIN_LOG_LEVEL=3 hides them.\n" in result.stderr
     rows = dict(
         line.split(None, 1)
         for line in result.stdout.replace("FLOPs per step", "FLOPs").split("\n")
@@ -260,6 +277,8 @@ def test_dry_run_of_the_largest(tmp_path):
     assert rows["parameters"] == "6,801,438,720"
     assert rows["batch_size"] == "64" and rows["learning_rate"] == "0.001"
     assert "tokens per step         65,536" in result.stdout
+    images = "1,295 train, 143 validation, 359 test images of 10 classes\n"
+    assert images in result.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -270,6 +289,7 @@ def test_dry_run_of_the_largest(tmp_path):
         ({"dataset": "folder:/nowhere"}, "No directory at /nowhere"),
         ({"steps": 5, "period": 2}, "period=2 does not divide steps=5"),
         ({"steps": 5, "warmup_steps": 5}, "leaves nothing of steps=5"),
+        ({"period": 2, "pictures": 3}, "pictures=3 is no multiple of period=2"),
         ({"palette": "none.npy"}, "No palette at 'none.npy'"),
         ({"fold_validation": True, "patience": 2}, "Leave out --patience"),
     ],

@@ -104,15 +104,25 @@ def test_probe_curve_draws_every_probe_and_both_baselines(
         ],
         "raw_pixels_test_accuracy": 0.2,
         "untrained_test_accuracy": 0.25,
+        "chance": 0.125,
+        "probe_images": 1234,
+        "images": {"train": 5000, "validation": 567, "test": 89},
     }
     reports.draw_probe_curve(tmp_path / "curve.png", probes, metrics)
-    lines = [
-        tuple(np.atleast_1d(line.get_ydata()).round(3))
-        for line in figures[0].axes[0].lines
-    ]
-    for expected in ((0.3, 0.4), (0.5, 0.6), (0.55, 0.65)):
-        assert expected in lines
-    assert (0.2, 0.2) in lines and (0.25, 0.25) in lines
+    axes = figures[0].axes[0]
+    lines = {
+        tuple(np.atleast_1d(line.get_ydata()).round(3)): line
+        for line in axes.lines
+    }
+    # In per cent; what is of test images is drawn apart.
+    of_test = [(55, 65), (20, 20), (25, 25), (12.5, 12.5)]
+    assert set(lines) == {(30, 40), (50, 60), *of_test}
+    for values, line in lines.items():
+        assert (line.get_linestyle() == "-") == (values not in of_test)
+        name = "test" if values in of_test else "validation"
+        assert line.get_label().endswith(name)
+    assert "1,234 images; 567 of validation, 89 of test" in axes.get_title()
+    assert "per cent" in axes.get_ylabel()
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
 

@@ -49,13 +49,16 @@ def test_palette_squares_go_from_dark_to_bright():
 def test_completions_keep_the_given_half():
     palette = np.linspace(-1, 1, 33).reshape(11, 3)
     tokenizer = igpt_keras.PaletteTokenizer(palette)
-    images = array(tokenizer.detokenize(tiny.token_ids(batch=2)))
-    samples, completions = reports.sample_pictures(
+    exact = array(tokenizer.detokenize(tiny.token_ids(batch=2)))
+    # Near enough to a colour of the palette to become it.
+    images = exact ^ 1
+    samples, completions, originals = reports.sample_pictures(
         tiny.model(), tokenizer, images, num_samples=3, seed=1, each=5
     )
     assert samples.shape == (3, 4, 4, 3)
     assert completions.shape == (2, 5, 4, 4, 3)
-    given = np.broadcast_to(images[:, None, :2], (2, 5, 2, 4, 3))
+    np.testing.assert_array_equal(originals, exact)
+    given = np.broadcast_to(exact[:, None, :2], (2, 5, 2, 4, 3))
     np.testing.assert_array_equal(completions[:, :, :2], given)
     # Five different ones.
     assert len(np.unique(completions[0].reshape(5, -1), axis=0)) == 5

@@ -56,6 +56,8 @@ METRICS = {
     "validation_nats_per_token": 1.23456,
     "test_nats_per_token": 1.5,
     "train_seconds": 61.4,
+    "probe_seconds": 30.0,
+    "picture_seconds": 8.6,
     "test_unigram_nats_per_token": 2.0,
     "probe": [],
 }
@@ -80,7 +82,12 @@ PROBED = {
 def test_pretraining_summary(tmp_path):
     (tmp_path / "preset").mkdir()
     text = reports.pretraining_summary(METRICS, tmp_path)
-    assert "validation 1.2346, test 1.5000 nats per token; trained 61 s" in text
+    assert "validation 1.2346, test 1.5000 nats per token\n" in text
+    assert "trained 61 s, probes 30 s (30%), pictures 9 s (9%)" in text
+    none = {**METRICS, "probe_seconds": 0.0, "picture_seconds": 0.0}
+    text = reports.pretraining_summary(none, tmp_path)
+    assert "trained 61 s\n" in text
+    assert "localhost" not in text
     assert "frequencies: 2.0000 nats" in text
     assert "layer" not in text and "preset" in text
     text = reports.pretraining_summary(PROBED, tmp_path)
@@ -92,6 +99,13 @@ def test_pretraining_summary(tmp_path):
     assert "too few probe images" in text
     assert "no layer is best: 0 within a standard error" in text
     assert "1,234 images to fit" in text and "largest class is 10.0%" in text
+    assert "raw pixels do as well" not in text
+    pinned = "pinnedCards=%5B%7B%22plugin%22%3A%22scalars%22%2C"
+    assert f"http://localhost:6006/?{pinned}" in text
+    assert "smoothing=0#timeseries" in text
+    as_well = {**PROBED, "raw_pixels_test_accuracy": 0.625}
+    text = reports.pretraining_summary(as_well, tmp_path)
+    assert "raw pixels do as well" in text
     low = {
         "labels_per_class": 4,
         "best_layer_mean": 0.5,

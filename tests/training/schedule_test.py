@@ -34,6 +34,7 @@ def test_paper_defaults(preset, objective, rate):
         # One epoch.
         "warmup_steps": 9608,
         "period": 125_000,
+        "pictures": 125_000,
     }
 
 
@@ -49,6 +50,7 @@ def test_what_is_said_stays_and_warm_up_is_an_epoch_or_a_tenth():
         "learning_rate": 0.0,
         "warmup_steps": 0,
         "period": 4,
+        "pictures": 8,
     }
     found = training.pretraining_schedule("igpt_s", "bert", 32, 9, **said)
     assert found == said
@@ -56,6 +58,14 @@ def test_what_is_said_stays_and_warm_up_is_an_epoch_or_a_tenth():
         "igpt_s", "bert", 32, images=9, steps=40, batch_size=100
     )
     assert few["warmup_steps"] == 1
+
+
+def test_pictures_are_drawn_where_periods_end():
+    arguments = ("igpt_s", "bert", 32, 9, 40, 3, 0.1, 0, 4)
+    none = training.pretraining_schedule(*arguments, pictures=0)
+    assert none["pictures"] == 0
+    with pytest.raises(ValueError, match="pictures=6 is no multiple of period"):
+        training.pretraining_schedule(*arguments, pictures=6)
 
 
 def test_warm_up_that_leaves_nothing():

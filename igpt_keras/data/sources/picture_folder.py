@@ -12,6 +12,7 @@ from igpt_keras.data.sources.folder_layout import FolderLayout
 from igpt_keras.data.sources.index_cache import cached_index
 from igpt_keras.data.sources.picture_file import printable
 from igpt_keras.data.sources.picture_file import read_picture
+from igpt_keras.terminal import verbosity
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -185,7 +186,9 @@ def _check_pictures(path, files):
 
     def make():
         bad, checked = {}, 0
-        progress = keras.utils.Progbar(len(files), unit_name="picture")
+        progress = keras.utils.Progbar(
+            len(files), unit_name="picture", verbose=verbosity()
+        )
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for reason in pool.map(check, files):
                 if reason:

@@ -12,6 +12,7 @@ from PIL import Image
 from igpt_keras.data import augment
 from igpt_keras.data.sources.index_cache import cached_index
 from igpt_keras.data.sources.index_cache import file_stamp
+from igpt_keras.terminal import verbosity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,9 @@ class TFDSRecords:
 
         columns = {"shards": [], "starts": [], "sizes": [], "labels": []}
         hashes = []
-        bar = keras.utils.Progbar(len(self.files), unit_name="file")
+        bar = keras.utils.Progbar(
+            len(self.files), unit_name="file", verbose=verbosity()
+        )
         for shard, path in enumerate(self.files):
             records = tf.data.TFRecordDataset(path)
             parsed = records.map(parse, os.cpu_count())

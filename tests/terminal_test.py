@@ -1,0 +1,18 @@
+import sys
+import types
+
+import pytest
+
+from igpt_keras import terminal
+
+
+@pytest.mark.parametrize("is_terminal, expected", [(True, 1), (False, 2)])
+def test_bars_on_terminals_lines_in_files(is_terminal, expected, monkeypatch):
+    output = types.SimpleNamespace(isatty=lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert terminal.verbosity() == expected
+    assert terminal.verbosity(0) == 0
+    # A notebook is no terminal and shows bars.
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("x"))
+    assert terminal.verbosity() == 1
