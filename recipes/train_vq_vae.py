@@ -10,7 +10,6 @@ compared. Ctrl-C and the same command again continue the run.
 """
 
 import keras
-import numpy as np
 from absl import flags
 
 import igpt_keras
@@ -70,7 +69,6 @@ def main(args):
     run.begin(vars(args), train.fingerprint)
     print(reports.describe_splits(splits))
     validation = validation.first(args.evaluation_images)
-    validation = np.concatenate(list(images_of(validation, args.batch_size)))
     test = test.first(args.evaluation_images)
     before = next(images_of(test, NUM_PICTURES))
     results, after = [], {}
@@ -119,7 +117,8 @@ def fit(args, run, name, train, validation):
         vq_vae = build(args, name)
         optimizer = keras.optimizers.Adam(args.learning_rate)
         vq_vae.compile(optimizer, loss=LOSSES[args.loss])
-    validation = training.shared_evenly(validation, vq_vae)
+    count = training.shared_evenly(len(validation), vq_vae)
+    validation = validation.first(count)
     (run / name).mkdir(exist_ok=True)
     checkpoint = igpt_keras.TrainingCheckpoint(run / name / "checkpoints")
     progress = igpt_keras.Progress(run / name / "progress.json")
@@ -131,11 +130,10 @@ def fit(args, run, name, train, validation):
         args.period,
         checkpoint,
         progress,
-        [igpt_keras.CodebookLog(logs, validation)],
+        [igpt_keras.CodebookLog(logs, next(images_of(validation, 128)))],
         log_dir=logs,
         hyperparameters={**vars(args), "quantizer": name},
-        validation_data=(validation, None),
-        validation_batch_size=args.batch_size,
+        validation_data=validation.batches(args.batch_size),
     )
     step = checkpoint.restore_best(vq_vae) * args.period
     return vq_vae, progress.seconds["train_seconds"], step

@@ -63,4 +63,5 @@ def shared():
 
 @pytest.fixture
 def subprocess_environment():
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    before = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{before}"}

@@ -39,23 +39,26 @@ def strategy_scope(strategy, batch_size):
     return mirrored.scope()
 
 
-def shared_evenly(images, model):
-    """The first images, as many as divide among the replicas of a model.
+def shared_evenly(count, model):
+    """How many of so many images divide among the replicas of a model.
 
     TensorFlow has no convolution of no images, a replica's share of a last
     image.
 
     Args:
-        images: array `(M, ...)`.
+        count: int. Images that there are.
         model: a Keras model.
+
+    Returns:
+        int, `count` or a few less.
 
     Raises:
         ValueError: if there are fewer images than replicas.
     """
     replicas = num_replicas(model)
-    if len(images) < replicas:
+    if count < replicas:
         raise ValueError(
             f"Fewer validation images than {replicas} replicas. Use more "
             "--evaluation_images, or --strategy=none."
         )
-    return images[: len(images) // replicas * replicas]
+    return count // replicas * replicas
