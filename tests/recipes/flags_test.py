@@ -1,0 +1,245 @@
+"""Every flag is read, and reaches the object that it is named after."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import recipe
+from conftest import ROOT
+from PIL import Image
+
+pytest.importorskip("tensorflow")
+
+import igpt_keras  # noqa: E402
+from igpt_keras import training  # noqa: E402
+
+RECIPES = [path.stem for path in sorted((ROOT / "recipes").glob("*.py"))]
+REQUIRED = {
+    "evaluate": {"model": "x", "dataset": "x"},
+    "pretrain": {"dataset": "x", "preset": "igpt_s"},
+    "tokenize_dataset": {"dataset": "x", "palette": "x", "output": "x"},
+    "train_palette": {"dataset": "x"},
+    "train_vq_vae": {"dataset": "x"},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_flag_is_read(name):
+    """By the script, or by a function of which it is a parameter."""
+    script = importlib.import_module(name)
+    tree = ast.parse(pathlib.Path(script.__file__).read_text())
+    read = set()
+    for node in ast.walk(tree):
+        words = ast.unparse(node).split("(")[0]
+        if isinstance(node, ast.Attribute) and words.startswith("args."):
+            read.add(node.attr)
+        if isinstance(node, ast.Call) and words == "program.call":
+            function = eval(ast.unparse(node.args[0]), vars(script))
+            read |= set(inspect.signature(function).parameters)
+    flags = vars(recipe.parse(name, **REQUIRED[name]))
+    assert flags.keys() <= read
+
+
+def test_defaults_of_the_paper():
+    args = recipe.parse("pretrain", **REQUIRED["pretrain"])
+    assert (args.beta_1, args.beta_2, args.mask_rate) == (0.9, 0.95, 0.15)
+    assert args.vocabulary_size == 512 and args.objective == "autoregressive"
+    args = recipe.parse("train_vq_vae", **REQUIRED["train_vq_vae"])
+    # Section A.2: 48x48 of 4096 codes, and the loss of van den Oord et al.
+    assert (args.model_resolution, args.vocabulary_size) == (48, 4096)
+    assert (args.loss, args.quantizers) == ("l2", ["ema"])
+    args = recipe.parse("train_palette", **REQUIRED["train_palette"])
+    assert args.vocabulary_size == 512
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What a recipe would have had `training.fit` do."""
+
+    def run(name, **flags):
+        found = {}
+
+        def fit(*arguments, **others):
+            names = inspect.signature(original).bind(*arguments, **others)
+            found.update(names.arguments)
+            # Those that go on to `model.fit`.
+            found.update(names.kwargs)
+            raise Stop
+
+        original = training.fit
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "fit", fit)
+            with pytest.raises(Stop):
+                recipe.run(name, **flags)
+        return found
+
+    return run
+
+
+PRETRAIN = {
+    "dataset": "digits",
+    "input_resolution": 4,
+    "preset": "igpt_micro",
+    "objective": "bert",
+    "mask_rate": 0.6,
+    "dtype": "mixed_bfloat16",
+    "vocabulary_size": 5,
+    "steps": 60,
+    "batch_size": 48,
+    "learning_rate": 0.25,
+    "warmup_steps": 7,
+    "beta_1": 0.7,
+    "beta_2": 0.8,
+    "patience": 3,
+    "milestones": "20,60",
+    "probe_images": 130,
+    "pictures": 40,
+    "evaluation_images": 70,
+    "period": 20,
+    "seed": 5,
+}
+
+
+def test_flags_of_pretrain(fitted, tmp_path):
+    found = fitted("pretrain", **PRETRAIN, run_dir=tmp_path / "run")
+    model = found["model"]
+    config = model.get_config()
+    for key, value in {
+        "num_layers": 8,
+        "num_heads": 4,
+        "hidden_dim": 96,
+        "sequence_length": 16,
+        "vocabulary_size": 5,
+        "objective": "bert",
+    }.items():
+        assert config[key] == value, key
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    optimizer = model.optimizer
+    assert (optimizer.beta_1, optimizer.beta_2) == (0.7, 0.8)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 7, 60)]
+    np.testing.assert_allclose(rates, [0, 0.25, 0], atol=1e-6)
+    assert (found["steps"], found["period"]) == (60, 20)
+    checkpoint = found["checkpoint"]
+    assert checkpoint.patience == 3 and checkpoint.keep == {1, 3}
+    assert checkpoint.directory == tmp_path / "run" / "checkpoints"
+    probe, pictures = found["callbacks"]
+    probed = [y for _, y in probe.train.as_numpy_iterator()]
+    assert len(np.concatenate(probed)) == 130
+    assert pictures.every == 2 and len(pictures.images) == 4
+    validation = list(found["validation_data"].as_numpy_iterator())
+    assert sum(len(y) for _, y in validation) == 70
+    inputs, token_ids = next(iter(found["batches_from"](0)))
+    assert token_ids.shape == (48, 16)
+    hidden = np.mean(
+        [x["mask"].numpy().mean() for x, _ in found["batches_from"](0).take(10)]
+    )
+    assert abs(hidden - 0.6) < 4 * np.sqrt(0.24 / 7680)
+    # The seed is of the weights, the order, and the masks.
+    flags = {**PRETRAIN, "seed": 6}
+    other = fitted("pretrain", **flags, run_dir=tmp_path / "x")
+    again, other_ids = next(iter(other["batches_from"](0)))
+    assert (again["mask"].numpy() != inputs["mask"].numpy()).any()
+    assert (other_ids.numpy() != token_ids.numpy()).any()
+    kernels = [
+        keras.ops.convert_to_numpy(m.blocks[0].mlp_up.kernel)
+        for m in (model, other["model"])
+    ]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+def test_strategy_of_pretrain(strategy, fitted, tmp_path):
+    flags = {**PRETRAIN, "strategy": strategy}
+    model = fitted("pretrain", **flags, run_dir=tmp_path / "run")["model"]
+    found = type(model.distribute_strategy).__name__
+    assert (found == "MirroredStrategy") == (strategy == "mirrored")
+
+
+VQ_VAE = {
+    "dataset": "digits",
+    "input_resolution": 8,
+    "model_resolution": 2,
+    "vocabulary_size": 9,
+    "steps": 12,
+    "batch_size": 20,
+    "quantizers": "ema_without_revival",
+    "loss": "l1",
+    "commitment_cost": 0.75,
+    "learning_rate": 0.125,
+    "evaluation_images": 30,
+    "period": 6,
+    "seed": 3,
+}
+
+
+def test_flags_of_train_vq_vae(fitted, tmp_path):
+    found = fitted("train_vq_vae", **VQ_VAE, run_dir=tmp_path / "run")
+    vq_vae = found["model"]
+    assert (vq_vae.input_resolution, vq_vae.model_resolution) == (8, 2)
+    assert vq_vae.vocabulary_size == 9
+    assert not vq_vae.quantizer.revive
+    assert vq_vae.quantizer.commitment_cost == 0.75
+    assert vq_vae.loss == "mean_absolute_error"
+    assert abs(float(vq_vae.optimizer.learning_rate) - 0.125) < 1e-6
+    assert (found["steps"], found["period"]) == (12, 6)
+    assert sum(len(x) for x, _ in found["validation_data"]) == 30
+    assert next(iter(found["batches_from"](0)))[0].shape == (20, 8, 8, 3)
+    flags = {**VQ_VAE, "seed": 4}
+    other = fitted("train_vq_vae", **flags, run_dir=tmp_path / "x")
+    images = [next(iter(f["batches_from"](0)))[0] for f in (found, other)]
+    assert (images[0].numpy() != images[1].numpy()).any()
+
+
+@pytest.fixture(scope="module")
+def colours_of_splits(tmp_path_factory):
+    """A folder whose training pictures are red and whose others are not."""
+    directory = tmp_path_factory.mktemp("colours")
+    generator = np.random.default_rng(0)
+    for channel, split in enumerate(("train", "val", "test")):
+        (directory / split).mkdir()
+        for i in range(12):
+            pixels = np.zeros((8, 8, 3), "uint8")
+            pixels[..., channel] = generator.integers(50, 256, (8, 8))
+            Image.fromarray(pixels).save(directory / split / f"{i}.png")
+    return f"folder:{directory}"
+
+
+def red_alone(colours):
+    return colours[:, 0].max() > 200 and not colours[:, 1:].any()
+
+
+def test_palettes_are_of_training_images(colours_of_splits, fitted, tmp_path):
+    flags = {"dataset": colours_of_splits, "vocabulary_size": 4}
+    fitted(
+        "pretrain",
+        **flags,
+        input_resolution=8,
+        preset="igpt_nano",
+        steps=2,
+        run_dir=tmp_path / "run",
+    )
+    own = igpt_keras.PaletteTokenizer(tmp_path / "run" / "palette.npy")
+    assert red_alone(own.colours)
+    metrics = recipe.run(
+        "train_palette",
+        **flags,
+        input_resolution=8,
+        pixels=2000,
+        prior_images=0,
+        evaluation_images=8,
+        evaluation_split="test",
+        run_dir=tmp_path / "palette",
+    )
+    trained = igpt_keras.PaletteTokenizer(tmp_path / "palette" / "palette.npy")
+    assert red_alone(trained.colours)
+    # Blue is as far from red as that; measured on training it would be small.
+    (measured,) = metrics["palettes"]
+    assert measured["mean_squared_error"] > 5000
