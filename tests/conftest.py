@@ -1,7 +1,9 @@
 import gc
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -25,6 +27,21 @@ def pytest_addoption(parser):
     parser.addoption(
         "--run_large", action="store_true", help="Also run slow tests."
     )
+
+
+def pytest_configure(config):
+    """All that tests and their processes leave is in a directory that goes.
+
+    TensorFlow writes a file for every function that it traces. `--basetemp`
+    keeps what the tests themselves wrote.
+    """
+    if hasattr(config, "workerinput"):
+        # A worker of pytest-xdist has the directory of its controller.
+        return
+    directory = tempfile.mkdtemp(prefix="igpt_keras-tests-")
+    os.environ["TMPDIR"] = directory
+    tempfile.tempdir = None
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(config, items):

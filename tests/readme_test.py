@@ -2,8 +2,11 @@
 
 import functools
 import http.server
+import importlib
 import json
+import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,8 @@ from conftest import ROOT
 pytest.importorskip("tensorflow")
 import recipe  # noqa: E402
 import released_checkpoint  # noqa: E402
+
+from igpt_keras import program  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
 
@@ -61,9 +66,9 @@ def run_command(line, directory):
     return result.stdout
 
 
-def run_program(program, directory, environment):
+def run_program(text, directory, environment):
     result = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", text],
         cwd=directory,
         env=environment,
         capture_output=True,
@@ -72,8 +77,9 @@ def run_program(program, directory, environment):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-def test_pretraining_commands_run(tmp_path):
-    """One after the other, for two steps."""
+def test_pretraining_commands_run(tmp_path, monkeypatch):
+    """One after the other, for two steps; the first as a process of its own."""
+    monkeypatch.chdir(tmp_path)
     lines = [
         line
         for line in commands()
@@ -82,10 +88,16 @@ def test_pretraining_commands_run(tmp_path):
     assert len(lines) == 7
     for line in lines:
         if "pretrain.py" in line and "--dry_run" not in line:
-            line += " --steps=2 --probe_images=64 --evaluation_images=64"
+            line += " --steps=2 --period=2 --probe_images=64"
+            line += " --evaluation_images=64"
         if "train_vq_vae.py" in line:
-            line += " --steps=2 --evaluation_images=64"
-        run_command(line, tmp_path)
+            line += " --steps=2 --period=2 --evaluation_images=64"
+        if line.startswith(lines[0]):
+            run_command(line, tmp_path)
+        else:
+            _, path, *words = shlex.split(line)
+            script = importlib.import_module(pathlib.Path(path).stem)
+            script.main(program.parse(script.define_flags, [path, *words]))
     for run in ("digits", "from_tokens", "from_codes"):
         assert (tmp_path / "runs" / run / "completions.png").is_file()
 

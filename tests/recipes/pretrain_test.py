@@ -35,10 +35,23 @@ FLAGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def two_layers(monkeypatch):
+# What takes most of the time, for what is not about it.
+ALONE = {"probe_images": 0, "pictures": 0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def two_layers():
     size = {**igpt_keras.presets.IGPT["igpt_nano"], "num_layers": 2}
-    monkeypatch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(igpt_keras.presets.IGPT, "igpt_nano", size)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(two_layers, tmp_path_factory):
+    """A run that is over, and its metrics."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    return path, run(path, pictures=0)
 
 
 def run(run_dir, **changes):
@@ -121,21 +134,19 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     assert [p["step"] for p in history["probes"]] == [1, 2, 3, 4]
 
 
-def test_a_finished_run_is_evaluated_again(tmp_path, monkeypatch):
-    first = run(tmp_path / "run")
+def test_a_finished_run_is_evaluated_again(finished, monkeypatch):
+    path, first = finished
     with pytest.raises(ValueError, match="seed: 0 then, 1 here"):
-        run(tmp_path / "run", seed=1)
+        run(path, seed=1)
     monkeypatch.setattr(igpt_keras.IGPT, "fit", None)
-    assert run(tmp_path / "run") == first
+    assert run(path) == first
 
 
-def test_chosen_by_the_protocol_of_the_callback(tmp_path):
+def test_chosen_by_the_protocol_of_the_callback(finished):
     """On training images; validation and test choose nothing."""
-    metrics = run(tmp_path / "run")
-    model = igpt_keras.IGPT.from_preset(tmp_path / "run" / "preset")
-    tokenizer = igpt_keras.PaletteTokenizer.from_preset(
-        tmp_path / "run" / "preset"
-    )
+    path, metrics = finished
+    model = igpt_keras.IGPT.from_preset(path / "preset")
+    tokenizer = igpt_keras.PaletteTokenizer.from_preset(path / "preset")
     sets = igpt_keras.data.TokenSets(tokenizer, batch_size=64)
     splits = igpt_keras.data.open_splits("digits", 4)
     train = sets.evaluation(splits["train"].stratified(128))
@@ -173,7 +184,7 @@ def test_each_split_is_opened_once(fold_validation, tmp_path, monkeypatch):
 
     count.default_resolution = source.default_resolution
     monkeypatch.setattr(open_split_module, "Digits", count)
-    run(tmp_path / "run", fold_validation=fold_validation)
+    run(tmp_path / "run", fold_validation=fold_validation, **ALONE)
     assert len(opened) == 3
 
 
@@ -199,25 +210,24 @@ def test_folder_without_classes(tmp_path):
 
 
 def test_fewer_images_than_classes(tmp_path, capsys):
-    metrics = run(tmp_path / "run", probe_images=8)
+    metrics = run(tmp_path / "run", probe_images=8, pictures=0)
     assert metrics["probe"] == []
     printed = capsys.readouterr().out
     assert "Training without probes. " in printed
-    none = run(tmp_path / "none", probe_images=0)
-    assert none["probe"] == []
+
+
+def test_without_probes_and_pictures(tmp_path, capsys):
+    metrics = run(tmp_path / "run", **ALONE)
+    assert metrics["probe"] == []
+    assert metrics["picture_seconds"] == metrics["probe_seconds"] == 0
+    assert not events.read(tmp_path / "run" / "logs" / "pictures")
     printed = capsys.readouterr().out
+    assert "Sampling pictures" not in printed
     assert "Training without probes. " in printed
 
 
-def test_without_pictures(tmp_path, capsys):
-    metrics = run(tmp_path / "run", pictures=0, probe_images=0)
-    assert metrics["picture_seconds"] == metrics["probe_seconds"] == 0
-    assert not events.read(tmp_path / "run" / "logs" / "pictures")
-    assert "Sampling pictures" not in capsys.readouterr().out
-
-
 def test_early_stopping_is_remembered(tmp_path, monkeypatch):
-    settings = {"steps": 6, "patience": 1, "learning_rate": 0.0}
+    settings = {"steps": 6, "patience": 1, "learning_rate": 0.0, "pictures": 0}
     run(tmp_path / "run", **settings)
     history = json.loads((tmp_path / "run" / "progress.json").read_text())
     assert len(history["probes"]) == 2
@@ -242,7 +252,11 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
     monkeypatch.setattr(igpt_keras.data.Split, "batches", record)
     # A rate that makes the loss of the last step the worse.
     metrics = run(
-        tmp_path / "run", fold_validation=True, learning_rate=5.0, steps=3
+        tmp_path / "run",
+        fold_validation=True,
+        learning_rate=5.0,
+        steps=3,
+        **ALONE,
     )
     assert metrics["steps"] == 3
     both = [
@@ -254,7 +268,7 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
 
 def test_divergence_says_what_to_do(tmp_path):
     with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
-        run(tmp_path / "run", steps=12, period=12, learning_rate=1e30)
+        run(tmp_path / "run", steps=12, period=12, learning_rate=1e30, **ALONE)
 
 
 def test_dry_run_of_the_largest(tmp_path):

@@ -38,6 +38,13 @@ def run(run_dir, **changes):
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that is over, and its metrics."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    return path, run(path)
+
+
 def test_side_by_side(tmp_path, capsys):
     names = ["ema", "ema_without_revival", "fsq"]
     metrics = run(
@@ -134,6 +141,8 @@ def pretrain(run_dir, **changes):
         "input_resolution": None,
         "batch_size": 32,
         "evaluation_images": 32,
+        "probe_images": 0,
+        "pictures": 0,
         "run_dir": run_dir,
     }
     return recipe.run("pretrain", **{**values, **changes})
@@ -243,22 +252,25 @@ def test_divergence_says_what_to_do(tmp_path):
         run(tmp_path / "run", learning_rate=1e30, steps=12, period=12)
 
 
-def test_other_settings_are_refused(tmp_path):
-    run(tmp_path / "run")
+def test_other_settings_are_refused(finished):
     with pytest.raises(ValueError, match="loss: 'l2' then, 'l1' here"):
-        run(tmp_path / "run", loss="l1")
+        run(finished[0], loss="l1")
 
 
-@pytest.mark.parametrize("strategy", ["none", "mirrored"])
-def test_a_finished_run_is_measured_again(strategy, tmp_path):
+def test_a_finished_run_is_measured_again(finished):
     """Which opens its checkpoint."""
-    first = run(tmp_path / "run", strategy=strategy)
-    again = run(tmp_path / "run", strategy=strategy)
+    path, first = finished
+    again = run(path)
     assert again["quantizers"][0]["psnr"] == first["quantizers"][0]["psnr"]
 
 
-def test_a_changed_dataset_is_refused(tmp_path, monkeypatch):
-    run(tmp_path / "run")
+def test_a_finished_run_of_replicas_is_measured_again(tmp_path):
+    first = run(tmp_path / "run", strategy="mirrored")
+    again = run(tmp_path / "run", strategy="mirrored")
+    assert again["quantizers"][0]["psnr"] == first["quantizers"][0]["psnr"]
+
+
+def test_a_changed_dataset_is_refused(finished, monkeypatch):
     opened = igpt_keras.data.open_splits
 
     def changed(*arguments, **others):
@@ -270,7 +282,7 @@ def test_a_changed_dataset_is_refused(tmp_path, monkeypatch):
     changed.__signature__ = inspect.signature(opened)
     monkeypatch.setattr(igpt_keras.data, "open_splits", changed)
     with pytest.raises(ValueError, match="a run on other training images"):
-        run(tmp_path / "run")
+        run(finished[0])
 
 
 def test_sigterm_stops_and_says_what_continues(tmp_path):

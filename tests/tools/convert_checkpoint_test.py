@@ -119,7 +119,7 @@ def test_command(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "largest difference" in result.stdout
     assert "11 colours" in result.stdout
-    assert "━━━" in result.stdout
+    assert "29/29 - " in result.stdout
     igpt_keras.load_huggingface_palette(tmp_path / "huggingface")
 
 
