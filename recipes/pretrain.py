@@ -17,12 +17,14 @@ from igpt_keras import presets
 from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras import training
-from igpt_keras.probes import why_no_probe
 from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 # Flags that `config.json` leaves out.
-NOT_OF_THE_RUN = ("run_dir", "dry_run", "milestones", "pictures")
+NOT_OF_THE_RUN = (
+    *("run_dir", "dry_run", "milestones", "pictures"),
+    *("probe_datasets", "probe_every", "probe_layers"),
+)
 
 
 def define_flags():
@@ -43,7 +45,7 @@ def define_flags():
 
 def main(args):
     run = training.RunDirectory(args.run_dir)
-    given, splits = open_data(args, run)
+    given, splits, probe_splits = open_data(args, run)
     train, validation, test = splits.values()
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
@@ -58,7 +60,10 @@ def main(args):
     args.vocabulary_size = tokenizer.vocabulary_size
     print(reports.describe_run(vars(args)), flush=True)
     sets = program.call(data.TokenSets, args, tokenizer=tokenizer)
-    probed = sets.evaluation(train.stratified(args.probe_images))
+    probe_sets = [
+        program.call(data.evaluation_sets, args, sets=sets, splits=s, name=name)
+        for name, s in probe_splits.items()
+    ]
     validation = sets.evaluation(validation, args.evaluation_images)
     test = sets.evaluation(test, args.evaluation_images)
     if args.fold_validation:
@@ -73,13 +78,10 @@ def main(args):
         patience=args.patience,
         keep=program.call(training.milestone_epochs, args),
     )
-    logs, probes = run / "logs", []
-    obstacle = why_no_probe(probed.labels, validation.labels)
-    if obstacle:
-        print(f"Training without probes. {obstacle}")
-    else:
-        pair = probed.probe_inputs, validation.probe_inputs
-        probes = [igpt_keras.LinearProbe(*pair, "validation", log_dir=logs)]
+    logs, every = run / "logs", args.probe_every // args.period
+    probe_sets, probes = training.linear_probes(
+        probe_sets, logs, every, args.probe_layers
+    )
     images, every = validation.first_images(4), args.pictures // args.period
     pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
     progress = igpt_keras.Progress(run / "progress.json", probes, [pictures])
@@ -107,32 +109,32 @@ def main(args):
         "steps": step,
         "images": {name: len(split) for name, split in splits.items()},
         **evaluation.dataset_loss(model, validation, test),
-        "probe": [],
     }
     if args.objective == "autoregressive":
         print("Sampling.", flush=True)
         images = test.first_images(6)
         reports.draw_samples(run.path, model, tokenizer, images, args.seed)
-    if probes:
-        metrics |= evaluation.probe_report(
-            model, build(args), probed, validation, test, args.seed, verbose=1
-        )
-        curve = run / "probe_curve.png"
-        reports.draw_probe_curve(curve, progress.probes, metrics)
+    metrics |= evaluation.probe_reports(
+        model, build(args), probe_sets, data.OWN, args.seed, verbose=1
+    )
+    reports.draw_probe_curves(run.path, progress.probes, metrics, data.OWN)
     write_json(run / "metrics.json", metrics)
     print(reports.pretraining_summary(metrics, run.path))
 
 
 def open_data(args, run):
-    """The tokenizer, if one is given, and the splits; fills in defaults."""
+    """The tokenizer, if given, and all splits; fills in defaults."""
     given, sizes = program.call(training.open_run_tokenizer, args, run=run)
     vars(args).update(sizes)
     splits = program.call(data.open_splits, args)
+    probe_splits = program.call(data.open_probe_splits, args, splits=splits)
     images = len(splits["train"])
     vars(args).update(
         program.call(training.pretraining_schedule, args, images=images)
     )
-    return given, splits
+    if args.probe_layers is not None:
+        args.probe_layers = [int(layer) for layer in args.probe_layers]
+    return given, splits, probe_splits
 
 
 def build(args):

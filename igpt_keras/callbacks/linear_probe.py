@@ -71,9 +71,10 @@ class LinearProbe(keras.callbacks.Callback):
 
     Attributes:
         history: list of dicts, one a probe:
-            `step` (optimizer steps), `epoch` (finished epochs), `seconds`;
-            `layers`, and for each `accuracy` (on test), `held_out_accuracy`
-            (what layer and C were chosen by) and `regularization` (that C);
+            `name`; `step` (optimizer steps), `epoch` (finished epochs),
+            `seconds`; `layers`, and for each `accuracy` (on test),
+            `held_out_accuracy` (what layer and C were chosen by) and
+            `regularization` (that C);
             `chosen_layer`, also as `best_layer`, and `tied_layers`: those
             within a standard error of its held-out accuracy, itself included;
             `standard_error` (binomial, of the chosen layer's accuracy);
@@ -205,6 +206,7 @@ class LinearProbe(keras.callbacks.Callback):
         )
         chosen = result.chosen_layer
         record = {
+            "name": self.name,
             "step": step,
             "epoch": self._epoch,
             "layers": self._layers,

@@ -1,6 +1,7 @@
 """What a model is worth: arrays in, numbers out."""
 
 from igpt_keras.evaluation.probe_report import probe_report
+from igpt_keras.evaluation.probe_report import probe_reports
 from igpt_keras.evaluation.probe_report import raw_pixels
 from igpt_keras.evaluation.reconstruction import palette_error
 from igpt_keras.evaluation.reconstruction import reconstruction_quality

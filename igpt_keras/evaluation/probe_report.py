@@ -12,7 +12,7 @@ LABELS_PER_CLASS = 4
 
 
 def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
-    """Final probes: every layer, both baselines, few labels.
+    """Final probes of a dataset: every layer, both baselines, few labels.
 
     The protocol is that of `LinearProbe`, see `probe_layers`: regularisation
     and layer are chosen on held-out images of `train`, so that the accuracies
@@ -31,7 +31,8 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
         dict of `probe` (a list of a dict a layer: `layer`,
         `validation_accuracy`, `test_accuracy`), `chosen_layer` (also as
         `best_layer`), `tied_layers`, `test_standard_error`, `chance` (of the
-        largest class of test), `probe_images`, `raw_pixels_test_accuracy`,
+        largest class of test), `probe_images`, `validation_images`,
+        `test_images` (how many there were), `raw_pixels_test_accuracy`,
         `untrained_test_accuracy` (of its chosen layer) and `low_data`: mean
         and standard deviation of the accuracy with 4 labels a class, empty if
         a class has fewer.
@@ -90,12 +91,45 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
         "test_standard_error": standard_error(chosen_accuracy, num_test),
         "chance": float(np.bincount(labels["test"]).max() / num_test),
         "probe_images": len(labels["train"]),
+        "validation_images": len(labels["validation"]),
+        "test_images": num_test,
         "raw_pixels_test_accuracy": float(raw_result.test_accuracy[0]),
         "untrained_test_accuracy": float(
             fresh_result.test_accuracy[fresh_result.chosen_layer]
         ),
         "low_data": low_data,
     }
+
+
+def probe_reports(model, untrained, probe_sets, own, seed=0, verbose=0):
+    """`probe_report` of every dataset that a run probed.
+
+    Args:
+        model: an `IGPT`.
+        untrained: one of the same shape with fresh weights.
+        probe_sets: list of `ProbeSets`.
+        own: str. Name among them of the dataset that was trained on.
+        seed: int. Defaults to 0.
+        verbose: 0 or 1. Defaults to 0.
+
+    Returns:
+        dict: the report of `own`, or an empty `probe`, and `probes`, a dict of
+        the others' reports by name.
+    """
+    found = {}
+    for sets in probe_sets:
+        if verbose and sets.name != own:
+            sys.stdout.write(f"{sets.name}:\n")
+        found[sets.name] = probe_report(
+            model,
+            untrained,
+            sets.train,
+            sets.validation,
+            sets.test,
+            seed,
+            verbose,
+        )
+    return {**found.pop(own, {"probe": []}), "probes": found}
 
 
 def _rows(on_validation, on_test):

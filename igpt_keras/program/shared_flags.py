@@ -208,7 +208,30 @@ def define_selection():
 
 
 def define_probes():
-    """`--probe_images`."""
+    """`--probe_datasets`, `--probe_every`, `--probe_layers`, `_images`."""
+    flags.DEFINE_list(
+        "probe_datasets",
+        None,
+        "Datasets to probe while training, such as cifar10,stl10,folder:PATH, "
+        "each with its own splits and classes. Defaults to the dataset that "
+        "is trained on.",
+    )
+    flags.DEFINE_integer(
+        "probe_every",
+        None,
+        "Steps between probes, a multiple of the period. Defaults to it.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "probe_layers",
+        None,
+        "Layers to probe while training, such as 0,6,12. Defaults to all.",
+    )
+    flags.register_validator(
+        "probe_layers",
+        lambda layers: all(layer.isdecimal() for layer in layers or ()),
+        message="expected layers, such as --probe_layers=0,6,12",
+    )
     flags.DEFINE_integer(
         "probe_images",
         10_000,

@@ -4,6 +4,7 @@ from igpt_keras.reports.cost import describe_run
 from igpt_keras.reports.figures import draw_grids
 from igpt_keras.reports.figures import draw_palettes
 from igpt_keras.reports.figures import draw_probe_curve
+from igpt_keras.reports.figures import draw_probe_curves
 from igpt_keras.reports.figures import draw_reconstructions
 from igpt_keras.reports.figures import draw_samples
 from igpt_keras.reports.pictures import completion_rows

@@ -111,6 +111,26 @@ def draw_reconstructions(directory, images, pictures, results):
     draw_grids(path, grids, width=12, dpi=100)
 
 
+def draw_probe_curves(directory, probes, metrics, own):
+    """Writes `probe_curve.png`, and `probe_curve_NAME.png` of other datasets.
+
+    Args:
+        directory: path.
+        probes: list of records of `LinearProbe.history`, of all datasets.
+        metrics: dict of `probe_reports`.
+        own: str. Name of the dataset that was trained on.
+    """
+    found = {f"probe_curve_{name}": name for name in metrics["probes"]}
+    if metrics["probe"]:
+        found["probe_curve"] = own
+    for file, name in found.items():
+        draw_probe_curve(
+            pathlib.Path(directory) / f"{file}.png",
+            [record for record in probes if record["name"] == name],
+            metrics["probes"].get(name, metrics),
+        )
+
+
 def draw_probe_curve(path, probes, metrics):
     """Writes accuracy against depth: a line per probe, then the final one.
 
@@ -120,7 +140,7 @@ def draw_probe_curve(path, probes, metrics):
     Args:
         path: path of the PNG.
         probes: list of records of `LinearProbe.history`.
-        metrics: dict of `probe_report`, with `images`, their number by split.
+        metrics: dict of `probe_report`.
     """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -150,10 +170,10 @@ def draw_probe_curve(path, probes, metrics):
             linestyle=":" if key == "chance" else "--",
             label=label,
         )
-    images = metrics["images"]
     axes.set_title(
         f"linear probe fitted on {metrics['probe_images']:,} images; "
-        f"{images['validation']:,} of validation, {images['test']:,} of test",
+        f"{metrics['validation_images']:,} of validation, "
+        f"{metrics['test_images']:,} of test",
         fontsize="medium",
     )
     axes.set_xlabel("layer")

@@ -18,6 +18,10 @@ def pretraining_summary(metrics, directory):
         directory,
         {
             "probe_curve.png": "accuracy against depth as training went",
+            **{
+                f"probe_curve_{name}.png": f"the same of {name}"
+                for name in metrics["probes"]
+            },
             "samples.png": "pictures drawn by the model",
             "completions.png": "half a picture, completed",
             "metrics.json": "these numbers",
@@ -25,20 +29,23 @@ def pretraining_summary(metrics, directory):
             "logs": f"curves: tensorboard --logdir={directory}",
         },
     )
-    curves = "The probe curves, pinned and without smoothing, are then at"
-    link = tensorboard_link("accuracy_probe_validation/layers")
-    if metrics["probe"]:
-        left = f"{left}\n{curves}\n  {link}"
-    return "\n".join([*_losses(metrics), *_probes(metrics), "", left])
+    names = [*["validation"] * bool(metrics["probe"]), *metrics["probes"]]
+    if names:
+        left += "\nThe probe curves, pinned and not smoothed, are then at\n  "
+        left += tensorboard_link(f"accuracy_probe_{n}/layers" for n in names)
+    lines = [*_losses(metrics), *_probes(metrics)]
+    for name, report in metrics["probes"].items():
+        lines += ["", f"{name}:", *_probes(report)[1:]]
+    return "\n".join([*lines, "", left])
 
 
-def tensorboard_link(tag):
-    """TensorBoard's page with a scalar pinned above all and no smoothing.
+def tensorboard_link(tags):
+    """TensorBoard's page with scalars pinned above all and no smoothing.
 
     Its address is that of `tensorboard --logdir=...` on this machine, with the
     port that it takes if no other is asked for.
     """
-    cards = [{"plugin": "scalars", "tag": tag}]
+    cards = [{"plugin": "scalars", "tag": tag} for tag in tags]
     pinned = json.dumps(cards, separators=(",", ":"))
     query = urllib.parse.urlencode({"pinnedCards": pinned, "smoothing": 0})
     return f"http://localhost:6006/?{query}#timeseries"

@@ -1,6 +1,7 @@
 """How a run goes: its directory, tokenizer, optimizer, devices and steps."""
 
 from igpt_keras.training.fit import fit
+from igpt_keras.training.linear_probes import linear_probes
 from igpt_keras.training.optimizer import paper_adam
 from igpt_keras.training.run_directory import RunDirectory
 from igpt_keras.training.run_tokenizer import keep_run_tokenizer

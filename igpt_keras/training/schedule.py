@@ -12,6 +12,7 @@ def pretraining_schedule(
     warmup_steps=None,
     period=None,
     pictures=None,
+    probe_every=None,
 ):
     """How long and how fast to pretrain, the paper's way where nothing is said.
 
@@ -30,9 +31,11 @@ def pretraining_schedule(
             steps, see `choose_period`.
         pictures: int. Steps between pictures, a multiple of the period; 0 for
             none. Defaults to the period.
+        probe_every: int. Steps between probes, a multiple of the period.
+            Defaults to the period.
 
     Returns:
-        dict of these six.
+        dict of these seven.
 
     Raises:
         ValueError: for numbers that do not fit together.
@@ -52,11 +55,13 @@ def pretraining_schedule(
         )
     period = choose_period(steps, period)
     pictures = period if pictures is None else pictures
-    if pictures % period:
-        raise ValueError(
-            f"pictures={pictures} is no multiple of period={period}: pictures "
-            "are drawn where a period ends. Choose one, or 0 for none."
-        )
+    probe_every = probe_every or period
+    for name, value in (("pictures", pictures), ("probe_every", probe_every)):
+        if value % period:
+            raise ValueError(
+                f"{name}={value} is no multiple of period={period}: that is "
+                "done where a period ends. Choose one."
+            )
     return {
         "steps": steps,
         "batch_size": batch_size,
@@ -64,6 +69,7 @@ def pretraining_schedule(
         "warmup_steps": warmup_steps,
         "period": period,
         "pictures": pictures,
+        "probe_every": probe_every,
     }
 
 

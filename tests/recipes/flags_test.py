@@ -101,6 +101,8 @@ PRETRAIN = {
     "patience": 3,
     "milestones": "20,60",
     "probe_images": 130,
+    "probe_every": 60,
+    "probe_layers": "1,4",
     "pictures": 40,
     "evaluation_images": 70,
     "period": 20,
@@ -133,6 +135,7 @@ def test_flags_of_pretrain(fitted, tmp_path):
     probe, pictures = found["callbacks"]
     probed = [y for _, y in probe.train.as_numpy_iterator()]
     assert len(np.concatenate(probed)) == 130
+    assert (probe.name, probe.every, probe.layers) == ("validation", 3, [1, 4])
     assert pictures.every == 2 and len(pictures.images) == 4
     validation = list(found["validation_data"].as_numpy_iterator())
     assert sum(len(y) for _, y in validation) == 70

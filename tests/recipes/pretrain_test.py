@@ -97,7 +97,7 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     # Probes have their own run, and nothing is there twice.
     assert "val_probe" not in str(tags["train"].keys())
     # Settings are in the directory's own run.
-    assert list(events.read(run_dir / "logs")) == []
+    assert "hyperparameters" in events.read(run_dir / "logs")
     assert len(list((run_dir / "logs").glob("events.out*"))) == 1
 
 
@@ -213,7 +213,7 @@ def test_fewer_images_than_classes(tmp_path, capsys):
     metrics = run(tmp_path / "run", probe_images=8, pictures=0)
     assert metrics["probe"] == []
     printed = capsys.readouterr().out
-    assert "Training without probes. " in printed
+    assert "Training without probes of digits. " in printed
 
 
 def test_without_probes_and_pictures(tmp_path, capsys):
@@ -223,7 +223,48 @@ def test_without_probes_and_pictures(tmp_path, capsys):
     assert not events.read(tmp_path / "run" / "logs" / "pictures")
     printed = capsys.readouterr().out
     assert "Sampling pictures" not in printed
-    assert "Training without probes. " in printed
+    assert "Training without probes of digits. " in printed
+
+
+def test_probes_of_other_datasets(tmp_path):
+    """A run without labels, followed by what others' pictures are."""
+    generator = np.random.default_rng(0)
+    for name, count in (("mine/0", 40), ("pair/dark", 30), ("pair/light", 30)):
+        (tmp_path / name).mkdir(parents=True)
+        low = 128 * (name == "pair/light")
+        for i in range(count):
+            image = generator.integers(low, low + 128, (4, 4, 3), "uint8")
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    metrics = run(
+        tmp_path / "run",
+        dataset=f"folder:{tmp_path / 'mine' / '0'}",
+        probe_datasets=f"digits,folder:{tmp_path / 'pair'}",
+        batch_size=8,
+        steps=4,
+        probe_every=2,
+        probe_layers="0,2",
+        pictures=0,
+    )
+    assert metrics["probe"] == []
+    assert list(metrics["probes"]) == ["digits", "pair"]
+    digits, pair = metrics["probes"].values()
+    assert (digits["probe_images"], digits["test_images"]) == (128, 64)
+    assert (pair["probe_images"], pair["test_images"]) == (44, 12)
+    assert len(digits["probe"]) == 3
+    # Their classes are their own: two, told apart by brightness.
+    assert pair["chance"] == 0.5 and digits["chance"] < 0.2
+    assert pair["raw_pixels_test_accuracy"] > 0.9
+    progress = json.loads((tmp_path / "run" / "progress.json").read_text())
+    probes = [(p["name"], p["step"], p["layers"]) for p in progress["probes"]]
+    assert sorted(probes) == [
+        (name, step, [0, 2]) for name in ("digits", "pair") for step in (2, 4)
+    ]
+    for name in ("digits", "pair"):
+        tags = events.read(tmp_path / "run" / "logs" / f"probe_{name}")
+        assert f"accuracy_probe_{name}/chosen" in tags
+        curve = tmp_path / "run" / f"probe_curve_{name}.png"
+        assert curve.stat().st_size > 10_000
+    assert not (tmp_path / "run" / "probe_curve.png").exists()
 
 
 def test_early_stopping_is_remembered(tmp_path, monkeypatch):
@@ -304,6 +345,8 @@ def test_dry_run_of_the_largest(tmp_path):
         ({"steps": 5, "period": 2}, "period=2 does not divide steps=5"),
         ({"steps": 5, "warmup_steps": 5}, "leaves nothing of steps=5"),
         ({"period": 2, "pictures": 3}, "pictures=3 is no multiple of period=2"),
+        ({"probe_datasets": "cifar11"}, "Unknown dataset 'cifar11'"),
+        ({"probe_layers": "first"}, "expected layers, such as"),
         ({"palette": "none.npy"}, "No palette at 'none.npy'"),
         ({"fold_validation": True, "patience": 2}, "Leave out --patience"),
     ],

@@ -106,7 +106,8 @@ def test_probe_curve_draws_every_probe_and_both_baselines(
         "untrained_test_accuracy": 0.25,
         "chance": 0.125,
         "probe_images": 1234,
-        "images": {"train": 5000, "validation": 567, "test": 89},
+        "validation_images": 567,
+        "test_images": 89,
     }
     reports.draw_probe_curve(tmp_path / "curve.png", probes, metrics)
     axes = figures[0].axes[0]

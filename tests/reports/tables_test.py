@@ -60,6 +60,7 @@ METRICS = {
     "picture_seconds": 8.6,
     "test_unigram_nats_per_token": 2.0,
     "probe": [],
+    "probes": {},
 }
 PROBED = {
     **METRICS,
@@ -103,6 +104,11 @@ def test_pretraining_summary(tmp_path):
     pinned = "pinnedCards=%5B%7B%22plugin%22%3A%22scalars%22%2C"
     assert f"http://localhost:6006/?{pinned}" in text
     assert "smoothing=0#timeseries" in text
+    others = {**METRICS, "probes": {"cifar10": PROBED}}
+    text = reports.pretraining_summary(others, tmp_path)
+    assert "cifar10:\nlayer" in text
+    assert "accuracy_probe_cifar10%2Flayers" in text
+    assert "accuracy_probe_validation" not in text
     as_well = {**PROBED, "raw_pixels_test_accuracy": 0.625}
     text = reports.pretraining_summary(as_well, tmp_path)
     assert "raw pixels do as well" in text

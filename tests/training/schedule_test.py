@@ -35,6 +35,7 @@ def test_paper_defaults(preset, objective, rate):
         "warmup_steps": 9608,
         "period": 125_000,
         "pictures": 125_000,
+        "probe_every": 125_000,
     }
 
 
@@ -51,6 +52,7 @@ def test_what_is_said_stays_and_warm_up_is_an_epoch_or_a_tenth():
         "warmup_steps": 0,
         "period": 4,
         "pictures": 8,
+        "probe_every": 12,
     }
     found = training.pretraining_schedule("igpt_s", "bert", 32, 9, **said)
     assert found == said
@@ -60,12 +62,14 @@ def test_what_is_said_stays_and_warm_up_is_an_epoch_or_a_tenth():
     assert few["warmup_steps"] == 1
 
 
-def test_pictures_are_drawn_where_periods_end():
+def test_pictures_and_probes_are_made_where_periods_end():
     arguments = ("igpt_s", "bert", 32, 9, 40, 3, 0.1, 0, 4)
     none = training.pretraining_schedule(*arguments, pictures=0)
     assert none["pictures"] == 0
     with pytest.raises(ValueError, match="pictures=6 is no multiple of period"):
         training.pretraining_schedule(*arguments, pictures=6)
+    with pytest.raises(ValueError, match="probe_every=9 is no multiple"):
+        training.pretraining_schedule(*arguments, probe_every=9)
 
 
 def test_warm_up_that_leaves_nothing():

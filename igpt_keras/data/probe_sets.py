@@ -1,0 +1,97 @@
+import dataclasses
+import pathlib
+import re
+
+from igpt_keras.data.open_split import open_splits
+from igpt_keras.data.token_sets import EvaluationSet
+
+# What a run calls the probe of its own dataset.
+OWN = "validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeSets:
+    """A dataset as a linear probe takes it.
+
+    Attributes:
+        name: str, in logs and reports.
+        train: `EvaluationSet` to fit and choose on.
+        validation: `EvaluationSet` to follow training on.
+        test: `EvaluationSet` to report on at the end.
+    """
+
+    name: str
+    train: EvaluationSet
+    validation: EvaluationSet
+    test: EvaluationSet
+
+
+def open_probe_splits(
+    splits,
+    probe_datasets=None,
+    input_resolution=None,
+    data_dir=None,
+    skip_bad_images=False,
+    model_resolution=None,
+):
+    """Splits of all datasets that a run is to probe.
+
+    Args:
+        splits: dict of `Split` of the dataset that it trains on.
+        probe_datasets: list of datasets, as `open_splits` takes them, each
+            with splits and classes of its own. Defaults to the one that it
+            trains on, by the name `"validation"`.
+        input_resolution: int. Side of the images that the model trains on.
+        data_dir: as for `open_splits`.
+        skip_bad_images: as for `open_splits`.
+        model_resolution: as for `open_splits`.
+
+    Returns:
+        dict of dicts of `Split`, by a name that is fit for files and tags:
+        `cifar10`, `imagenet_resized_32x32`, of a path its last part.
+
+    Raises:
+        ValueError: as `open_splits`, and if two have the same name.
+    """
+    if probe_datasets is None:
+        return {OWN: splits}
+    opened = {}
+    for dataset in probe_datasets:
+        _, _, path = dataset.rpartition(":")
+        name = pathlib.PurePath(path).name if path != dataset else dataset
+        name = re.sub(r"[^\w.-]+", "_", name)
+        if name in opened or name in ("", OWN):
+            raise ValueError(
+                f"--probe_datasets would call {dataset} {name!r}, which is "
+                "another one's name. Leave it out, or rename its directory."
+            )
+        opened[name] = open_splits(
+            dataset,
+            input_resolution,
+            data_dir,
+            skip_bad_images,
+            model_resolution,
+        )
+    return opened
+
+
+def evaluation_sets(
+    sets, splits, name, probe_images=None, evaluation_images=None
+):
+    """`ProbeSets` of three splits.
+
+    Args:
+        sets: `TokenSets` of the model.
+        splits: dict of `Split`: `train`, `validation` and `test`.
+        name: str.
+        probe_images: int. Training images at most, of each class its share.
+            Defaults to all.
+        evaluation_images: int. Of validation and test, each at most. Defaults
+            to all.
+    """
+    return ProbeSets(
+        name,
+        sets.evaluation(splits["train"].stratified(probe_images)),
+        sets.evaluation(splits["validation"], evaluation_images),
+        sets.evaluation(splits["test"], evaluation_images),
+    )
