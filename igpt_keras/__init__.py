@@ -20,6 +20,7 @@ from igpt_keras.callbacks.training_checkpoint import TrainingCheckpoint
 from igpt_keras.conversion.load_huggingface import load_huggingface
 from igpt_keras.conversion.load_huggingface import load_huggingface_palette
 from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
+from igpt_keras.conversion.open_weights import check_tokenizer
 from igpt_keras.conversion.open_weights import open_weights
 from igpt_keras.conversion.save_huggingface import save_huggingface
 from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint

@@ -110,18 +110,7 @@ def read_tokens(args, model, tokenizer):
             path, model.vocabulary_size, model.sequence_length
         )
         return token_ids, path
-    if tokenizer is None:
-        raise ValueError(
-            f"{args.model} has no tokenizer with it to tokenize images with. "
-            "Pass --palette; OpenAI's is fetched by `python "
-            "tools/download_openai.py --palette`."
-        )
-    if tokenizer.vocabulary_size != model.vocabulary_size:
-        raise ValueError(
-            f"The tokenizer has {tokenizer.vocabulary_size} tokens and the "
-            f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
-            "that the model was trained with."
-        )
+    igpt_keras.check_tokenizer(tokenizer, model)
     side = math.isqrt(model.sequence_length)
     split = program.call(
         data.open_split,

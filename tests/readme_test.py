@@ -85,7 +85,7 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
         for line in commands()
         if "recipes/" in line and "recipes/evaluate.py" not in line
     ]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         if "pretrain.py" in line and "--dry_run" not in line:
             line += " --steps=2 --period=2 --probe_images=64"

@@ -39,7 +39,8 @@ def open_weights(path, verbose=0):
     """Opens weights of any of the three formats, and their tokenizer.
 
     Args:
-        path: as `weight_format` takes it.
+        path: as `weight_format` takes it; `openai:`, `huggingface:` or
+            `keras:` before it says that it has to be that.
         verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
 
     Returns:
@@ -47,10 +48,19 @@ def open_weights(path, verbose=0):
         class head, and its tokenizer, or `None` if there is none.
 
     Raises:
-        ValueError: as the format's own loader.
+        ValueError: as the format's own loader, and if the path holds another
+            format than is said.
     """
-    path = user_path(path)
+    said, colon, rest = str(path).partition(":")
+    if not colon or said not in FORMATS:
+        said, rest = None, path
+    path = user_path(rest)
     kind = weight_format(path)
+    if said not in (None, kind):
+        raise ValueError(
+            f"{path} holds weights in the format {kind!r}, not {said!r}. Leave "
+            f"out {said}:."
+        )
     if kind == "openai":
         return load_openai_checkpoint(path, verbose=verbose), None
     if kind == "huggingface":
@@ -62,3 +72,24 @@ def open_weights(path, verbose=0):
     has_head = "classifier" in preset_directory.read_manifest(path)
     model_class = IGPTClassifier if has_head else IGPT
     return model_class.from_preset(path), tokenizer
+
+
+def check_tokenizer(tokenizer, model):
+    """Raises a `ValueError` unless a model can take a tokenizer's tokens.
+
+    Args:
+        tokenizer: what `open_weights` gives, so `None` if there is none.
+        model: an `IGPT`.
+    """
+    if tokenizer is None:
+        raise ValueError(
+            "The model has no tokenizer with it to tokenize images with. Pass "
+            "--palette; OpenAI's is fetched by `python "
+            "tools/download_openai.py --palette`."
+        )
+    if tokenizer.vocabulary_size != model.vocabulary_size:
+        raise ValueError(
+            f"The tokenizer has {tokenizer.vocabulary_size} tokens and the "
+            f"model a vocabulary of {model.vocabulary_size}. Pass the palette "
+            "that the model was trained with."
+        )

@@ -128,6 +128,61 @@ def _probes(metrics):
     return lines
 
 
+def linear_probe_summary(metrics, directory):
+    """The closing lines of probing weights.
+
+    Args:
+        metrics: dict of `probe_weights`, with `model` and `dataset`.
+        directory: path of the results.
+    """
+    rows = [["layer", "C", "gradient", "validation", "test"]]
+    for row in metrics["probe"]:
+        norm = f"{row['gradient_norm']:.0e}" + "!" * (not row["converged"])
+        cells = [str(row["layer"]), f"{row['regularization']:g}", norm]
+        cells += [f"{row[f'{s}_accuracy']:.1%}" for s in ("validation", "test")]
+        rows.append(cells)
+    numbers = [row["layer"] for row in metrics["probe"]]
+    others = {
+        "raw pixels": metrics["raw_pixels_test_accuracy"],
+        f"untrained network, layer {metrics['untrained_layer']}": metrics[
+            "untrained_test_accuracy"
+        ],
+    }
+    joined = metrics["concatenated"]
+    if joined is not None:
+        name = f"{joined['layers']} layers, {joined['features']:,} features"
+        others = {name: joined["test_accuracy"], **others}
+    rows += [[name, "", "", "", f"{x:.1%}"] for name, x in others.items()]
+    lines = table(rows).split("\n")
+    chosen = numbers.index(metrics["chosen_layer"])
+    lines[1 + chosen] += "   <- chosen on validation images"
+    if any(not row["converged"] for row in metrics["probe"]):
+        lines.append("! L-BFGS stopped at its last iteration, not converged")
+    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
+    if ties:
+        layers = ", ".join(map(str, ties))
+        lines.append(f"no layer is best: {layers} within a standard error")
+    lines.append(
+        f"layer {numbers[-1]} is {100 * metrics['last_layer_loss']:.1f} points "
+        f"below layer {metrics['chosen_layer']} on test; standard error of the "
+        f"test column {metrics['test_standard_error']:.1%}; the largest class "
+        f"is {metrics['chance']:.1%}"
+    )
+    left = files_left(
+        directory,
+        {
+            "probe_curve.png": "accuracy against depth",
+            "metrics.json": "these numbers",
+        },
+    )
+    return (
+        f"\n{metrics['model']} on {metrics['dataset']}: fitted on "
+        f"{metrics['probe_images']:,} images, chosen on "
+        f"{metrics['validation_images']:,}, tested on "
+        f"{metrics['test_images']:,}\n" + "\n".join(lines) + f"\n\n{left}"
+    )
+
+
 def palette_summary(metrics, directory):
     """The closing lines of training a palette: errors side by side.
 

@@ -20,6 +20,7 @@ from igpt_keras import training  # noqa: E402
 RECIPES = [path.stem for path in sorted((ROOT / "recipes").glob("*.py"))]
 REQUIRED = {
     "evaluate": {"model": "x", "dataset": "x"},
+    "linear_probe": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
     "tokenize_dataset": {"dataset": "x", "palette": "x", "output": "x"},
     "train_palette": {"dataset": "x"},

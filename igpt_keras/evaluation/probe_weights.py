@@ -1,0 +1,148 @@
+import math
+import sys
+
+import numpy as np
+
+from igpt_keras.evaluation.probe_report import raw_pixels
+from igpt_keras.probes.concatenation import concatenate_layers
+from igpt_keras.probes.features import extract_features
+from igpt_keras.probes.logistic_regression import fit_logistic_regression
+from igpt_keras.probes.logistic_regression import standard_error
+
+
+def probe_weights(model, untrained, sets, layers=None, concat=None, verbose=0):
+    """Linear probes of a model's layers, as the paper reports them.
+
+    Sections 2.4, 4.2 and 4.4: logistic regression by L-BFGS to convergence on
+    all of train; the strength of regularisation, and the layer, are chosen on
+    validation; test chooses nothing.
+
+    Args:
+        model: an `IGPT`.
+        untrained: one of the same shape with fresh weights.
+        sets: `ProbeSets`.
+        layers: sequence of int, 0 to L. Defaults to all.
+        concat: int. Layers around the chosen one to join for one wider probe.
+            Defaults to none.
+        verbose: 0 or 1. Whether to show progress. Defaults to 0.
+
+    Returns:
+        dict: `probe`, for each layer `layer`, `regularization`,
+        `validation_accuracy`, `test_accuracy`, `gradient_norm` and
+        `converged`; `chosen_layer`, `tied_layers`, `test_standard_error`;
+        `last_layer_loss`, how much worse than the chosen the last layer is on
+        test; `concatenated` (`None`, or `layers`, `features` and both
+        accuracies); `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
+        its chosen layer) and `untrained_layer`; `chance`, the largest class of
+        test; `probe_images`, `validation_images`, `test_images`.
+
+    Raises:
+        ValueError: for layers that there are not, and as
+            `fit_logistic_regression`.
+    """
+    splits = {
+        "train": sets.train,
+        "validation": sets.validation,
+        "test": sets.test,
+    }
+    labels = {split: examples.labels for split, examples in splits.items()}
+    layers = _check_layers(model, layers, concat)
+
+    def fit(title, features):
+        if verbose:
+            sys.stdout.write(f"Probing {title}.\n")
+            sys.stdout.flush()
+        pairs = [(features[split], labels[split]) for split in splits]
+        return fit_logistic_regression(
+            *(array for pair in pairs for array in pair), verbose=verbose
+        )
+
+    features = _features(model, splits)
+    result = fit("the layers", {s: f[layers] for s, f in features.items()})
+    chosen = layers[result.chosen_layer]
+    concatenated = None
+    if concat is not None:
+        joined = {
+            split: concatenate_layers(f, chosen, concat)
+            for split, f in features.items()
+        }
+        wide = fit(f"{concat} layers around layer {chosen}", joined)
+        concatenated = {
+            "layers": concat,
+            "features": joined["test"].shape[1],
+            "validation_accuracy": float(wide.validation_accuracy[0]),
+            "test_accuracy": float(wide.test_accuracy[0]),
+        }
+    # Features of one network are in memory at a time.
+    del features
+    side = math.isqrt(model.sequence_length)
+    raw = {
+        split: raw_pixels(examples.image_batches(), side)
+        for split, examples in splits.items()
+    }
+    raw_result = fit("raw pixels", raw)
+    fresh = {s: f[layers] for s, f in _features(untrained, splits).items()}
+    fresh_result = fit("an untrained network", fresh)
+    return {
+        **_of_layers(layers, result),
+        "concatenated": concatenated,
+        "raw_pixels_test_accuracy": float(raw_result.test_accuracy[0]),
+        "untrained_test_accuracy": float(
+            fresh_result.test_accuracy[fresh_result.chosen_layer]
+        ),
+        "untrained_layer": layers[fresh_result.chosen_layer],
+        "chance": float(
+            np.unique(labels["test"], return_counts=True)[1].max()
+            / len(labels["test"])
+        ),
+        "probe_images": len(labels["train"]),
+        "validation_images": len(labels["validation"]),
+        "test_images": len(labels["test"]),
+    }
+
+
+def _features(network, splits):
+    return {
+        split: extract_features(network, examples.probe_inputs)[0]
+        for split, examples in splits.items()
+    }
+
+
+def _of_layers(layers, result):
+    """What `probe_weights` says of the layers alone."""
+    accuracy = float(result.test_accuracy[result.chosen_layer])
+    return {
+        "probe": [
+            {
+                "layer": layer,
+                "regularization": float(result.regularization[i]),
+                "validation_accuracy": float(result.validation_accuracy[i]),
+                "test_accuracy": float(result.test_accuracy[i]),
+                "gradient_norm": float(result.gradient_norm[i]),
+                "converged": bool(result.converged[i]),
+            }
+            for i, layer in enumerate(layers)
+        ],
+        "chosen_layer": layers[result.chosen_layer],
+        "tied_layers": [layers[i] for i in result.tied_layers],
+        "test_standard_error": standard_error(accuracy, result.num_test_images),
+        "last_layer_loss": accuracy - float(result.test_accuracy[-1]),
+    }
+
+
+def _check_layers(model, layers, concat):
+    """The layers to probe, ascending."""
+    last = model.num_layers
+    if layers is None:
+        layers = range(last + 1)
+    layers = sorted(set(layers))
+    if not layers or layers[0] < 0 or layers[-1] > last:
+        raise ValueError(
+            f"layers must be of 0 to {last}, the final norm, received {layers}."
+        )
+    if concat is not None and not 1 <= concat <= last + 1:
+        raise ValueError(
+            f"concat={concat} layers cannot be joined: the model has features "
+            f"of {last + 1}."
+        )
+    return layers

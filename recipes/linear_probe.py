@@ -1,0 +1,106 @@
+"""Linear probes of every layer of any weights.
+
+    python recipes/linear_probe.py --model=runs/demo/preset --dataset=digits
+    python recipes/linear_probe.py --dataset=cifar10 --concat=11 \
+        --model=openai:openai/checkpoints/igpt-l/1000000 \
+        --palette=openai/color-clusters/kmeans_centers.npy
+
+Paper sections 2.4, 4.2 and 4.4: logistic regression by L-BFGS to convergence;
+regularisation and layer are chosen on validation, test chooses nothing. Beside
+it stand the raw pixels and an untrained network of the same shape.
+"""
+
+import math
+
+import keras
+from absl import flags
+
+import igpt_keras
+from igpt_keras import data
+from igpt_keras import evaluation
+from igpt_keras import presets
+from igpt_keras import program
+from igpt_keras import reports
+from igpt_keras import training
+from igpt_keras.probes import why_no_probe
+from igpt_keras.program import shared_flags
+from igpt_keras.storage.json_file import write_json
+
+
+def define_flags():
+    shared_flags.define_weights()
+    shared_flags.define_data("What pretrain.py takes, with labels.")
+    shared_flags.define_palette(
+        "Palette as .npy to tokenize images with. Defaults to the one that was "
+        "saved with the model."
+    )
+    flags.DEFINE_list(
+        "layers", ["all"], "Layers to probe, such as 0,6,12, or all."
+    )
+    flags.register_validator(
+        "layers",
+        lambda layers: layers == ["all"] or all(n.isdecimal() for n in layers),
+        message="expected all, or layers such as --layers=0,6,12",
+    )
+    for name, default, explanation in (
+        ("concat", None, "Also join so many layers around the chosen one."),
+        ("probe_images", None, "Training images at most. Defaults to all."),
+        ("batch_size", 64, "Images at a time; the result is the same."),
+    ):
+        flags.DEFINE_integer(name, default, explanation, lower_bound=1)
+    shared_flags.define_evaluation()
+    shared_flags.define_masks(presets.BERT_MASK_RATE)
+    shared_flags.define_seed("the untrained network, and BERT's masks")
+    flags.DEFINE_string("run_dir", "runs/linear_probe", "Where results go.")
+
+
+def main(args):
+    model, tokenizer = igpt_keras.open_weights(args.model, verbose=1)
+    model = getattr(model, "igpt", model)
+    if args.palette is not None:
+        tokenizer = igpt_keras.PaletteTokenizer(args.palette)
+    igpt_keras.check_tokenizer(tokenizer, model)
+    side = math.isqrt(model.sequence_length)
+    splits = program.call(
+        data.open_splits,
+        args,
+        input_resolution=getattr(tokenizer, "input_resolution", side),
+        model_resolution=side,
+    )
+    for split in splits.values():
+        split.check_tokenizer(tokenizer)
+    print(reports.describe_splits(splits), flush=True)
+    sets = program.call(
+        data.TokenSets, args, tokenizer=tokenizer, objective=model.objective
+    )
+    sets = program.call(
+        data.evaluation_sets, args, sets=sets, splits=splits, name=args.dataset
+    )
+    obstacle = why_no_probe(sets.train.labels, sets.test.labels)
+    if obstacle:
+        raise ValueError(obstacle)
+    run = training.RunDirectory(args.run_dir)
+    run.make_for_results()
+
+    keras.utils.set_random_seed(args.seed)
+    untrained = igpt_keras.IGPT.from_config(model.get_config())
+    layers = None
+    if args.layers != ["all"]:
+        layers = [int(layer) for layer in args.layers]
+    metrics = program.call(
+        evaluation.probe_weights,
+        args,
+        model=model,
+        untrained=untrained,
+        sets=sets,
+        layers=layers,
+        verbose=1,
+    )
+    metrics = {"model": args.model, "dataset": args.dataset, **metrics}
+    reports.draw_probe_curve(run / "probe_curve.png", [], metrics)
+    write_json(run / "metrics.json", metrics)
+    print(reports.linear_probe_summary(metrics, run.path))
+
+
+if __name__ == "__main__":
+    program.start(main, define_flags)

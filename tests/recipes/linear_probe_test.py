@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+import recipe
+import tiny
+from absl import flags
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+pytest.importorskip("tensorflow")
+
+import igpt_keras  # noqa: E402
+from igpt_keras import data  # noqa: E402
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A model of 4x4 images in eleven greys."""
+    directory = tmp_path_factory.mktemp("model") / "preset"
+    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
+    tokenizer = igpt_keras.PaletteTokenizer(greys)
+    tiny.model().save_to_preset(directory, tokenizer=tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def probed(preset, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("results") / "run"
+    metrics = recipe.run(
+        "linear_probe",
+        model=f"keras:{preset}",
+        dataset="digits",
+        concat=2,
+        run_dir=run_dir,
+    )
+    return run_dir, metrics
+
+
+def features_of(preset, split):
+    model, tokenizer = igpt_keras.open_weights(preset)
+    sets = data.TokenSets(tokenizer, batch_size=64)
+    examples = sets.evaluation(data.open_split("digits", split, 4))
+    return igpt_keras.extract_features(model, examples.tokens)
+
+
+def by_scikit_learn(parts):
+    """C chosen on validation; accuracy on validation and test."""
+    (x, y), *others = parts
+    scaler = StandardScaler().fit(x)
+    found = []
+    for strength in STRENGTHS:
+        probe = LogisticRegression(C=strength, max_iter=5000, tol=1e-6)
+        probe.fit(scaler.transform(x), y)
+        scores = [probe.score(scaler.transform(a), b) for a, b in others]
+        found.append((*scores, strength))
+    # Of equal ones the stronger regularisation.
+    return max(found, key=lambda scores: (scores[0], -scores[-1]))
+
+
+def test_is_the_optimum_of_scikit_learn(preset, probed):
+    """Layer and strength by validation alone, to a tenth of a point."""
+    _, metrics = probed
+    parts = [features_of(preset, s) for s in ("train", "validation", "test")]
+    rows = metrics["probe"]
+    assert [row["layer"] for row in rows] == [0, 1, 2, 3]
+    for layer, row in enumerate(rows):
+        expected = by_scikit_learn([(f[layer], y) for f, y in parts])
+        found = row["validation_accuracy"], row["test_accuracy"]
+        np.testing.assert_allclose(found, expected[:2], atol=0.0011)
+        assert row["regularization"] == expected[2]
+        assert row["converged"] and row["gradient_norm"] <= 1e-4
+    accuracies = [row["validation_accuracy"] for row in rows]
+    chosen = metrics["chosen_layer"]
+    assert chosen == int(np.argmax(accuracies))
+    difference = rows[chosen]["test_accuracy"] - rows[-1]["test_accuracy"]
+    assert metrics["last_layer_loss"] == pytest.approx(difference)
+    # Two layers around it, shifted inwards at the end.
+    first = min(max(chosen - 1, 0), 2)
+    joined = [(np.concatenate(f[first : first + 2], -1), y) for f, y in parts]
+    expected = by_scikit_learn(joined)
+    wide = metrics["concatenated"]
+    assert (wide["layers"], wide["features"]) == (2, 30)
+    found = wide["validation_accuracy"], wide["test_accuracy"]
+    np.testing.assert_allclose(found, expected[:2], atol=0.0011)
+
+
+def test_says_what_stands_beside(probed, capsys):
+    run_dir, metrics = probed
+    assert metrics["dataset"] == "digits"
+    assert metrics["probe_images"] == 1295
+    assert (metrics["validation_images"], metrics["test_images"]) == (143, 359)
+    # Sixteen greys of a digit say much; a network that has not learned, less.
+    raw = metrics["raw_pixels_test_accuracy"]
+    assert metrics["chance"] < 0.15 < metrics["untrained_test_accuracy"] < raw
+    assert json.loads((run_dir / "metrics.json").read_text()) == metrics
+    with Image.open(run_dir / "probe_curve.png") as picture:
+        assert min(picture.size) > 300
+    text = igpt_keras.reports.linear_probe_summary(metrics, run_dir)
+    assert "<- chosen on validation images" in text
+    assert "2 layers, 30 features" in text and "points below layer" in text
+    assert "not converged" not in text
+    metrics["probe"][1]["converged"] = False
+    text = igpt_keras.reports.linear_probe_summary(metrics, run_dir)
+    assert "not converged" in text
+    metrics["probe"][1]["converged"] = True
+
+
+def test_layers_and_images_that_are_asked_for(preset, tmp_path):
+    metrics = recipe.run(
+        "linear_probe",
+        model=preset,
+        dataset="digits",
+        layers="3,1",
+        probe_images=200,
+        evaluation_images=50,
+        run_dir=tmp_path / "run",
+    )
+    assert [row["layer"] for row in metrics["probe"]] == [1, 3]
+    assert metrics["chosen_layer"] in (1, 3)
+    assert metrics["concatenated"] is None
+    assert metrics["probe_images"] == 200
+    assert metrics["validation_images"] == metrics["test_images"] == 50
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"layers": "4"}, "layers must be of 0 to 3"),
+        ({"layers": "last"}, "expected all, or layers such as"),
+        ({"concat": 5}, "concat=5 layers cannot be joined"),
+        ({"palette": "two"}, "has 2 tokens and the model a vocabulary of 11"),
+        ({"dataset": "folder"}, "22 of 22 have no label"),
+        ({"probe_images": 3}, "probe"),
+        ({"model": "openai"}, "in the format 'keras', not 'openai'"),
+    ],
+)
+def test_refuses(changes, message, preset, tmp_path):
+    np.save(tmp_path / "two.npy", np.array([[-1.0] * 3, [1.0] * 3]))
+    for i in range(30):
+        path = tmp_path / "pictures" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (i, i, i)).save(path)
+    values = {
+        "two": str(tmp_path / "two.npy"),
+        "folder": f"folder:{tmp_path / 'pictures'}",
+        "openai": f"openai:{preset}",
+    }
+    changes = {key: values.get(value, value) for key, value in changes.items()}
+    arguments = {"model": preset, "dataset": "digits", **changes}
+    with pytest.raises((ValueError, flags.Error), match=message):
+        recipe.run("linear_probe", **arguments, run_dir=tmp_path / "run")
