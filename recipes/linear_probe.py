@@ -42,6 +42,17 @@ def define_flags():
         lambda layers: layers == ["all"] or all(n.isdecimal() for n in layers),
         message="expected all, or layers such as --layers=0,6,12",
     )
+    flags.DEFINE_list(
+        "low_data",
+        [],
+        "Labels a class to probe the chosen layer with, five subsets each, such "
+        "as the 4,25,400 of Table 4.",
+    )
+    flags.register_validator(
+        "low_data",
+        lambda numbers: all(n.isdecimal() and int(n) for n in numbers),
+        message="expected labels a class, such as --low_data=4,25,400",
+    )
     for name, default, explanation in (
         ("concat", None, "Also join so many layers around the chosen one."),
         ("probe_images", None, "Training images at most. Defaults to all."),
@@ -50,7 +61,9 @@ def define_flags():
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
     shared_flags.define_evaluation()
     shared_flags.define_masks(presets.BERT_MASK_RATE)
-    shared_flags.define_seed("the untrained network, and BERT's masks")
+    shared_flags.define_seed(
+        "the untrained network, BERT's masks and low-data subsets"
+    )
     flags.DEFINE_string("run_dir", "runs/linear_probe", "Where results go.")
 
 
@@ -94,6 +107,7 @@ def main(args):
         untrained=untrained,
         sets=sets,
         layers=layers,
+        low_data=[int(number) for number in args.low_data],
         verbose=1,
     )
     metrics = {"model": args.model, "dataset": args.dataset, **metrics}

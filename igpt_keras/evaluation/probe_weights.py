@@ -8,9 +8,20 @@ from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.logistic_regression import standard_error
+from igpt_keras.probes.low_data import draw_balanced_subset
+from igpt_keras.probes.low_data import low_data_accuracy
 
 
-def probe_weights(model, untrained, sets, layers=None, concat=None, verbose=0):
+def probe_weights(
+    model,
+    untrained,
+    sets,
+    layers=None,
+    concat=None,
+    low_data=(),
+    seed=0,
+    verbose=0,
+):
     """Linear probes of a model's layers, as the paper reports them.
 
     Sections 2.4, 4.2 and 4.4: logistic regression by L-BFGS to convergence on
@@ -24,6 +35,9 @@ def probe_weights(model, untrained, sets, layers=None, concat=None, verbose=0):
         layers: sequence of int, 0 to L. Defaults to all.
         concat: int. Layers around the chosen one to join for one wider probe.
             Defaults to none.
+        low_data: sequence of int. Labels a class for probes of the chosen
+            layer, each on five subsets (Table 4). Defaults to none.
+        seed: int. Of those subsets. Defaults to 0.
         verbose: 0 or 1. Whether to show progress. Defaults to 0.
 
     Returns:
@@ -32,21 +46,23 @@ def probe_weights(model, untrained, sets, layers=None, concat=None, verbose=0):
         `converged`; `chosen_layer`, `tied_layers`, `test_standard_error`;
         `last_layer_loss`, how much worse than the chosen the last layer is on
         test; `concatenated` (`None`, or `layers`, `features` and both
-        accuracies); `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
+        accuracies); `low_data`, a dict each: `labels_per_class`, and for
+        `chosen_layer` and `raw_pixels` `_accuracy` and `_deviation` over the
+        subsets; `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
         its chosen layer) and `untrained_layer`; `chance`, the largest class of
         test; `probe_images`, `validation_images`, `test_images`.
 
     Raises:
-        ValueError: for layers that there are not, and as
-            `fit_logistic_regression`.
+        ValueError: for layers that there are not, for more labels than a class
+            has, and as `fit_logistic_regression`.
     """
-    splits = {
-        "train": sets.train,
-        "validation": sets.validation,
-        "test": sets.test,
-    }
+    names = ("train", "validation", "test")
+    splits = {name: getattr(sets, name) for name in names}
     labels = {split: examples.labels for split, examples in splits.items()}
     layers = _check_layers(model, layers, concat)
+    for number in low_data:
+        # Raises before anything is computed.
+        draw_balanced_subset(labels["train"], number, seed)
 
     def fit(title, features):
         if verbose:
@@ -74,18 +90,21 @@ def probe_weights(model, untrained, sets, layers=None, concat=None, verbose=0):
             "test_accuracy": float(wide.test_accuracy[0]),
         }
     # Features of one network are in memory at a time.
-    del features
+    features = {split: f[chosen] for split, f in features.items()}
     side = math.isqrt(model.sequence_length)
     raw = {
         split: raw_pixels(examples.image_batches(), side)
         for split, examples in splits.items()
     }
     raw_result = fit("raw pixels", raw)
+    sources = {"chosen_layer": features, "raw_pixels": raw}
+    few = [_low_data(sources, labels, number, seed) for number in low_data]
     fresh = {s: f[layers] for s, f in _features(untrained, splits).items()}
     fresh_result = fit("an untrained network", fresh)
     return {
         **_of_layers(layers, result),
         "concatenated": concatenated,
+        "low_data": few,
         "raw_pixels_test_accuracy": float(raw_result.test_accuracy[0]),
         "untrained_test_accuracy": float(
             fresh_result.test_accuracy[fresh_result.chosen_layer]
@@ -106,6 +125,22 @@ def _features(network, splits):
         split: extract_features(network, examples.probe_inputs)[0]
         for split, examples in splits.items()
     }
+
+
+def _low_data(sources, labels, labels_per_class, seed):
+    """Mean accuracy and deviation with few labels, of each of `sources`."""
+    found = {"labels_per_class": labels_per_class}
+    for name, features in sources.items():
+        mean, deviation = low_data_accuracy(
+            features["train"],
+            labels["train"],
+            features["test"],
+            labels["test"],
+            labels_per_class=labels_per_class,
+            seed=seed,
+        )
+        found |= {f"{name}_accuracy": mean, f"{name}_deviation": deviation}
+    return found
 
 
 def _of_layers(layers, result):

@@ -168,6 +168,23 @@ def linear_probe_summary(metrics, directory):
         f"test column {metrics['test_standard_error']:.1%}; the largest class "
         f"is {metrics['chance']:.1%}"
     )
+    if metrics["low_data"]:
+        rows = [["labels a class", "accuracy", "error", "raw pixels"]]
+        for few in metrics["low_data"]:
+            layer, raw = (
+                few["chosen_layer_accuracy"],
+                few["raw_pixels_accuracy"],
+            )
+            error = f"{few['chosen_layer_deviation']:.1%}"
+            rows.append(
+                [
+                    f"{few['labels_per_class']:,}",
+                    f"{layer:.1%} +- {error}",
+                    f"{1 - layer:.1%} +- {error}",
+                    f"{raw:.1%} +- {few['raw_pixels_deviation']:.1%}",
+                ]
+            )
+        lines += ["", table(rows)]
     left = files_left(
         directory,
         {

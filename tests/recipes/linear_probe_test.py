@@ -35,6 +35,8 @@ def probed(preset, tmp_path_factory):
         model=f"keras:{preset}",
         dataset="digits",
         concat=2,
+        low_data="4,25",
+        seed=3,
         run_dir=run_dir,
     )
     return run_dir, metrics
@@ -88,6 +90,30 @@ def test_is_the_optimum_of_scikit_learn(preset, probed):
     np.testing.assert_allclose(found, expected[:2], atol=0.0011)
 
 
+def test_few_labels_are_of_the_chosen_layer(preset, probed):
+    """Table 4: five balanced subsets, their mean and deviation."""
+    _, metrics = probed
+    (features, y), (others, t) = (
+        features_of(preset, split) for split in ("train", "test")
+    )
+    chosen = metrics["chosen_layer"]
+    assert [few["labels_per_class"] for few in metrics["low_data"]] == [4, 25]
+    for few in metrics["low_data"]:
+        expected = igpt_keras.low_data_accuracy(
+            features[chosen],
+            y,
+            others[chosen],
+            t,
+            labels_per_class=few["labels_per_class"],
+            num_subsets=5,
+            seed=3,
+        )
+        found = few["chosen_layer_accuracy"], few["chosen_layer_deviation"]
+        np.testing.assert_allclose(found, expected)
+        assert few["raw_pixels_accuracy"] > few["chosen_layer_accuracy"]
+        assert 0 < few["raw_pixels_deviation"] < 0.1
+
+
 def test_says_what_stands_beside(probed, capsys):
     run_dir, metrics = probed
     assert metrics["dataset"] == "digits"
@@ -101,6 +127,9 @@ def test_says_what_stands_beside(probed, capsys):
         assert min(picture.size) > 300
     text = igpt_keras.reports.linear_probe_summary(metrics, run_dir)
     assert "<- chosen on validation images" in text
+    few = metrics["low_data"][1]
+    error = f"{1 - few['chosen_layer_accuracy']:.1%}"
+    assert "labels a class" in text and error in text
     assert "2 layers, 30 features" in text and "points below layer" in text
     assert "not converged" not in text
     metrics["probe"][1]["converged"] = False
@@ -131,6 +160,8 @@ def test_layers_and_images_that_are_asked_for(preset, tmp_path):
     [
         ({"layers": "4"}, "layers must be of 0 to 3"),
         ({"layers": "last"}, "expected all, or layers such as"),
+        ({"low_data": "400"}, "images, fewer than labels_per_class=400"),
+        ({"low_data": "few"}, "expected labels a class"),
         ({"concat": 5}, "concat=5 layers cannot be joined"),
         ({"palette": "two"}, "has 2 tokens and the model a vocabulary of 11"),
         ({"dataset": "folder"}, "22 of 22 have no label"),
