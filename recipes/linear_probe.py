@@ -45,8 +45,8 @@ def define_flags():
     flags.DEFINE_list(
         "low_data",
         [],
-        "Labels a class to probe the chosen layer with, five subsets each, such "
-        "as the 4,25,400 of Table 4.",
+        "Labels a class for probes of the chosen layer on five subsets, such as "
+        "4,25,400 (Table 4).",
     )
     flags.register_validator(
         "low_data",
@@ -61,9 +61,7 @@ def define_flags():
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
     shared_flags.define_evaluation()
     shared_flags.define_masks(presets.BERT_MASK_RATE)
-    shared_flags.define_seed(
-        "the untrained network, BERT's masks and low-data subsets"
-    )
+    shared_flags.define_seed("untrained network, masks, low-data subsets")
     flags.DEFINE_string("run_dir", "runs/linear_probe", "Where results go.")
 
 

@@ -168,23 +168,7 @@ def linear_probe_summary(metrics, directory):
         f"test column {metrics['test_standard_error']:.1%}; the largest class "
         f"is {metrics['chance']:.1%}"
     )
-    if metrics["low_data"]:
-        rows = [["labels a class", "accuracy", "error", "raw pixels"]]
-        for few in metrics["low_data"]:
-            layer, raw = (
-                few["chosen_layer_accuracy"],
-                few["raw_pixels_accuracy"],
-            )
-            error = f"{few['chosen_layer_deviation']:.1%}"
-            rows.append(
-                [
-                    f"{few['labels_per_class']:,}",
-                    f"{layer:.1%} +- {error}",
-                    f"{1 - layer:.1%} +- {error}",
-                    f"{raw:.1%} +- {few['raw_pixels_deviation']:.1%}",
-                ]
-            )
-        lines += ["", table(rows)]
+    lines += _few_labels(metrics["low_data"])
     left = files_left(
         directory,
         {
@@ -198,6 +182,25 @@ def linear_probe_summary(metrics, directory):
         f"{metrics['validation_images']:,}, tested on "
         f"{metrics['test_images']:,}\n" + "\n".join(lines) + f"\n\n{left}"
     )
+
+
+def _few_labels(low_data):
+    """Table 4's rows, accuracy and error of each number of labels a class."""
+    if not low_data:
+        return []
+    rows = [["labels a class", "accuracy", "error", "raw pixels"]]
+    for few in low_data:
+        accuracy, raw = few["chosen_layer_accuracy"], few["raw_pixels_accuracy"]
+        deviation = f"{few['chosen_layer_deviation']:.1%}"
+        rows.append(
+            [
+                f"{few['labels_per_class']:,}",
+                f"{accuracy:.1%} +- {deviation}",
+                f"{1 - accuracy:.1%} +- {deviation}",
+                f"{raw:.1%} +- {few['raw_pixels_deviation']:.1%}",
+            ]
+        )
+    return ["", table(rows)]
 
 
 def palette_summary(metrics, directory):
