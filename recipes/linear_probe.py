@@ -45,8 +45,8 @@ def define_flags():
     flags.DEFINE_list(
         "low_data",
         [],
-        "Labels a class for probes of the chosen layer on five subsets, such as "
-        "4,25,400 (Table 4).",
+        "Labels a class for probes of the chosen layer, such as 4,25,400, five "
+        "subsets each (Table 4).",
     )
     flags.register_validator(
         "low_data",
