@@ -24,7 +24,8 @@ SUITES = [
 REST = (
     "bfloat16 or xla or limits or ties or refuses or overrides or damaged or "
     "bad_images or sizes_of_the_paper or preset_directory or fingerprint or "
-    "dtype_policy or learns_a_constant"
+    "dtype_policy or learns_a_constant or seeds_and_steps or keeps_more_codes "
+    "or generators_lose or home_directory or takes_whatever"
 )
 
 

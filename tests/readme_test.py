@@ -153,6 +153,7 @@ def released(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
+    server.server_close()
 
 
 def test_weights_in_and_out(released, tmp_path, subprocess_environment):

@@ -185,11 +185,12 @@ def test_stopped_ends_with_130(tmp_path):
         text=True,
     )
     lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "Counting" in line:
-            process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130, "".join(lines)
+    with process:
+        for line in process.stdout:
+            lines.append(line)
+            if "Counting" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130, "".join(lines)
     assert "Traceback" not in "".join(lines)
     assert not (tmp_path / "runs" / "palette" / "palette.npy").exists()
 
