@@ -88,7 +88,8 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
     assert len(lines) == 8
     for line in lines:
         if "pretrain.py" in line and "--dry_run" not in line:
-            line += " --steps=2 --period=2 --probe_images=64"
+            probed = 64 if "--run_dir=runs/digits" in line else 0
+            line += f" --steps=2 --period=2 --probe_images={probed}"
             line += " --evaluation_images=64"
         if "train_vq_vae.py" in line:
             line += " --steps=2 --period=2 --evaluation_images=64"
