@@ -137,6 +137,10 @@ def test_flags_of_pretrain(fitted, tmp_path):
     probed = [y for _, y in probe.train.as_numpy_iterator()]
     assert len(np.concatenate(probed)) == 130
     assert (probe.name, probe.every, probe.layers) == ("validation", 3, [1, 4])
+    # Followed on validation, which chooses nothing; test is for the end.
+    scored = [y for _, y in probe.test.as_numpy_iterator()]
+    labels = igpt_keras.data.open_split("digits", "validation", 4).labels
+    np.testing.assert_array_equal(np.concatenate(scored), labels[:70])
     assert pictures.every == 2 and len(pictures.images) == 4
     validation = list(found["validation_data"].as_numpy_iterator())
     assert sum(len(y) for _, y in validation) == 70
