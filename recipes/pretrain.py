@@ -46,11 +46,11 @@ def define_flags():
 def main(args):
     run = training.RunDirectory(args.run_dir)
     given, splits, probe_splits = open_data(args, run)
-    train, validation, test = splits.values()
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
         print(reports.describe_run(vars(args)))
         return
+    train = splits["train"]
     started = run.begin(vars(args), train.fingerprint, NOT_OF_THE_RUN)
     if given is None and not started:
         print(f"Fitting a palette of {args.vocabulary_size} colours.")
@@ -60,12 +60,9 @@ def main(args):
     args.vocabulary_size = tokenizer.vocabulary_size
     print(reports.describe_run(vars(args)), flush=True)
     sets = program.call(data.TokenSets, args, tokenizer=tokenizer)
-    probe_sets = [
-        program.call(data.evaluation_sets, args, sets=sets, splits=s, name=name)
-        for name, s in probe_splits.items()
-    ]
-    validation = sets.evaluation(validation, args.evaluation_images)
-    test = sets.evaluation(test, args.evaluation_images)
+    own, probe_sets = program.call(
+        data.run_sets, args, sets=sets, splits=splits, probe_splits=probe_splits
+    )
     if args.fold_validation:
         print("Training on train and validation together.")
         train = train.with_validation()
@@ -82,7 +79,7 @@ def main(args):
     probe_sets, probes = training.linear_probes(
         probe_sets, logs, every, args.probe_layers
     )
-    images, every = validation.first_images(4), args.pictures // args.period
+    images, every = own.validation.first_images(4), args.pictures // args.period
     pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
     progress = igpt_keras.Progress(run / "progress.json", probes, [pictures])
     training.fit(
@@ -95,7 +92,7 @@ def main(args):
         [*probes, pictures],
         log_dir=logs,
         hyperparameters=vars(args),
-        validation_data=validation.inputs,
+        validation_data=own.validation.inputs,
     )
 
     restore = checkpoint.restore_best
@@ -108,14 +105,15 @@ def main(args):
         **progress.seconds,
         "steps": step,
         "images": {name: len(split) for name, split in splits.items()},
-        **evaluation.dataset_loss(model, validation, test),
+        **evaluation.dataset_loss(model, own.validation, own.test),
     }
     if args.objective == "autoregressive":
         print("Sampling.", flush=True)
-        images = test.first_images(6)
+        images = own.test.first_images(6)
         reports.draw_samples(run.path, model, tokenizer, images, args.seed)
+    untrained = build(args) if probe_sets else None
     metrics |= evaluation.probe_reports(
-        model, build(args), probe_sets, data.OWN, args.seed, verbose=1
+        model, untrained, probe_sets, data.OWN, args.seed, verbose=1
     )
     reports.draw_probe_curves(run.path, progress.probes, metrics, data.OWN)
     write_json(run / "metrics.json", metrics)

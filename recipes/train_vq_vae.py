@@ -60,6 +60,7 @@ def define_flags():
 def main(args):
     args.period = training.choose_period(args.steps, args.period, most=10)
     args.quantizers = list(dict.fromkeys(args.quantizers))
+    # What does not fit is refused before anything is written.
     for name in args.quantizers:
         build(args, name)
     splits = program.call(data.open_splits, args)

@@ -3,6 +3,7 @@ import json
 import keras
 
 from igpt_keras.backend import optimizer_step
+from igpt_keras.storage.user_path import user_path
 
 
 class CurveLog(keras.callbacks.TensorBoard):
@@ -27,7 +28,7 @@ class CurveLog(keras.callbacks.TensorBoard):
     """
 
     def __init__(self, log_dir, hyperparameters=None):
-        super().__init__(log_dir, write_graph=False)
+        super().__init__(user_path(log_dir), write_graph=False)
         self.hyperparameters = hyperparameters
 
     def on_train_begin(self, logs=None):

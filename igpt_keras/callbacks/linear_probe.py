@@ -13,6 +13,7 @@ from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.probes.features import FeatureExtractor
 from igpt_keras.probes.hold_out import why_no_probe
+from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import REGULARIZATION
 from igpt_keras.probes.logistic_regression import check_regularization
 from igpt_keras.probes.logistic_regression import standard_error
@@ -223,10 +224,7 @@ class LinearProbe(keras.callbacks.Callback):
             "held_out_images": result.num_validation_images,
             "test_images": len(test_labels),
             "chance": 1 / len(np.unique(train_labels)),
-            "largest_class_share": float(
-                np.unique(test_labels, return_counts=True)[1].max()
-                / len(test_labels)
-            ),
+            "largest_class_share": largest_class_share(test_labels),
             "seconds": time.perf_counter() - start,
         }
         self.history.append(record)

@@ -11,6 +11,7 @@ from igpt_keras.data.probe_sets import OWN
 from igpt_keras.data.probe_sets import ProbeSets
 from igpt_keras.data.probe_sets import evaluation_sets
 from igpt_keras.data.probe_sets import open_probe_splits
+from igpt_keras.data.probe_sets import run_sets
 from igpt_keras.data.sources.openai_tokens import load_token_file
 from igpt_keras.data.split import Split
 from igpt_keras.data.token_cache_writer import write_token_cache

@@ -95,3 +95,32 @@ def evaluation_sets(
         sets.evaluation(splits["validation"], evaluation_images),
         sets.evaluation(splits["test"], evaluation_images),
     )
+
+
+def run_sets(
+    sets, splits, probe_splits, probe_images=None, evaluation_images=None
+):
+    """The `ProbeSets` of a run: of its own dataset, and of all that it probes.
+
+    Args:
+        sets: as for `evaluation_sets`.
+        splits: dict of `Split` of the dataset that it trains on.
+        probe_splits: what `open_probe_splits` made of them.
+        probe_images: as for `evaluation_sets`.
+        evaluation_images: as for `evaluation_sets`.
+
+    Returns:
+        `(own, probe_sets)`: `ProbeSets`, and a list of them, in which `own`
+        itself is where it is probed: its tokens are kept once.
+    """
+
+    def open_sets(name, splits):
+        return evaluation_sets(
+            sets, splits, name, probe_images, evaluation_images
+        )
+
+    own = open_sets(OWN, splits)
+    return own, [
+        own if others is splits else open_sets(name, others)
+        for name, others in probe_splits.items()
+    ]

@@ -2,10 +2,10 @@
 
 from igpt_keras.evaluation.probe_report import probe_report
 from igpt_keras.evaluation.probe_report import probe_reports
-from igpt_keras.evaluation.probe_report import raw_pixels
 from igpt_keras.evaluation.probe_weights import probe_weights
 from igpt_keras.evaluation.reconstruction import palette_error
 from igpt_keras.evaluation.reconstruction import reconstruction_quality
+from igpt_keras.evaluation.split_features import raw_pixels
 from igpt_keras.evaluation.token_loss import RELEASED_BATCH
 from igpt_keras.evaluation.token_loss import average_losses
 from igpt_keras.evaluation.token_loss import check_masks

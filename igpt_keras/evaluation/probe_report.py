@@ -3,9 +3,11 @@ import sys
 
 import numpy as np
 
-from igpt_keras.probes.features import extract_features
+from igpt_keras.evaluation.split_features import few_label_accuracy
+from igpt_keras.evaluation.split_features import network_features
+from igpt_keras.evaluation.split_features import pixel_features
+from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import standard_error
-from igpt_keras.probes.low_data import low_data_accuracy
 from igpt_keras.probes.probe_layers import probe_layers
 
 LABELS_PER_CLASS = 4
@@ -40,12 +42,6 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     sets = {"train": train, "validation": validation, "test": test}
     labels = {split: examples.labels for split, examples in sets.items()}
 
-    def features_of(network):
-        return {
-            split: extract_features(network, examples.probe_inputs)[0]
-            for split, examples in sets.items()
-        }
-
     def probe(title, features):
         if verbose:
             sys.stdout.write(f"Probing {title}.\n")
@@ -59,16 +55,13 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
         )
 
     side = math.isqrt(model.sequence_length)
-    features = features_of(model)
+    features = network_features(model, sets)
     result = probe("the trained network", features)
     on_validation = result.accuracy(
         features["validation"], labels["validation"]
     )
     chosen = result.chosen_layer
-    raw = {
-        split: raw_pixels(examples.image_batches(), side)
-        for split, examples in sets.items()
-    }
+    raw = pixel_features(sets, side)
     raw_result = probe("raw pixels", raw)
     low_data = _low_data(
         {
@@ -80,7 +73,8 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
     )
     # Features of one network are in memory at a time.
     del features, raw
-    fresh_result = probe("an untrained network", features_of(untrained))
+    fresh = network_features(untrained, sets)
+    fresh_result = probe("an untrained network", fresh)
     chosen_accuracy = float(result.test_accuracy[chosen])
     num_test = len(labels["test"])
     return {
@@ -89,7 +83,7 @@ def probe_report(model, untrained, train, validation, test, seed=0, verbose=0):
         "chosen_layer": chosen,
         "tied_layers": result.tied_layers,
         "test_standard_error": standard_error(chosen_accuracy, num_test),
-        "chance": float(np.bincount(labels["test"]).max() / num_test),
+        "chance": largest_class_share(labels["test"]),
         "probe_images": len(labels["train"]),
         "validation_images": len(labels["validation"]),
         "test_images": num_test,
@@ -106,7 +100,8 @@ def probe_reports(model, untrained, probe_sets, own, seed=0, verbose=0):
 
     Args:
         model: an `IGPT`.
-        untrained: one of the same shape with fresh weights.
+        untrained: one of the same shape with fresh weights, which no dataset
+            at all does not need.
         probe_sets: list of `ProbeSets`.
         own: str. Name among them of the dataset that was trained on.
         seed: int. Defaults to 0.
@@ -145,41 +140,14 @@ def _rows(on_validation, on_test):
     ]
 
 
-def raw_pixels(batches, side):
-    """Pixels as features, averaged to as many as there are tokens.
-
-    Args:
-        batches: iterable of uint8 `(B, R, R, 3)`.
-        side: int that divides `R`.
-
-    Returns:
-        float32 `(M, side * side * 3)`.
-    """
-
-    def average(images):
-        block = images.shape[1] // side
-        blocks = images.reshape(len(images), side, block, side, block, 3)
-        pixels = blocks.mean(axis=(2, 4), dtype="float32")
-        return pixels.reshape(len(images), -1)
-
-    return np.concatenate([average(images) for images in batches])
-
-
 def _low_data(features, labels, seed):
     """Mean and deviation of the accuracy of each of `features` by name."""
     counts = np.unique(labels["train"], return_counts=True)[1]
     if counts.min() < LABELS_PER_CLASS:
         return {}
     report = {"labels_per_class": LABELS_PER_CLASS}
-    for name, sets in features.items():
-        mean, deviation = low_data_accuracy(
-            sets["train"],
-            labels["train"],
-            sets["test"],
-            labels["test"],
-            labels_per_class=LABELS_PER_CLASS,
-            seed=seed,
-        )
+    found = few_label_accuracy(features, labels, LABELS_PER_CLASS, seed)
+    for name, (mean, deviation) in found.items():
         report[f"{name}_mean"] = mean
         report[f"{name}_standard_deviation"] = deviation
     return report

@@ -1,15 +1,14 @@
 import math
 import sys
 
-import numpy as np
-
-from igpt_keras.evaluation.probe_report import raw_pixels
+from igpt_keras.evaluation.split_features import few_label_accuracy
+from igpt_keras.evaluation.split_features import network_features
+from igpt_keras.evaluation.split_features import pixel_features
 from igpt_keras.probes.concatenation import concatenate_layers
-from igpt_keras.probes.features import extract_features
+from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.low_data import draw_balanced_subset
-from igpt_keras.probes.low_data import low_data_accuracy
 
 
 def probe_weights(
@@ -73,7 +72,7 @@ def probe_weights(
             *(array for pair in pairs for array in pair), verbose=verbose
         )
 
-    features = _features(model, splits)
+    features = network_features(model, splits)
     result = fit("the layers", {s: f[layers] for s, f in features.items()})
     chosen = layers[result.chosen_layer]
     concatenated = None
@@ -92,14 +91,12 @@ def probe_weights(
     # Features of one network are in memory at a time.
     features = {split: f[chosen] for split, f in features.items()}
     side = math.isqrt(model.sequence_length)
-    raw = {
-        split: raw_pixels(examples.image_batches(), side)
-        for split, examples in splits.items()
-    }
+    raw = pixel_features(splits, side)
     raw_result = fit("raw pixels", raw)
     sources = {"chosen_layer": features, "raw_pixels": raw}
     few = [_low_data(sources, labels, number, seed) for number in low_data]
-    fresh = {s: f[layers] for s, f in _features(untrained, splits).items()}
+    fresh = network_features(untrained, splits)
+    fresh = {split: f[layers] for split, f in fresh.items()}
     fresh_result = fit("an untrained network", fresh)
     return {
         **_of_layers(layers, result),
@@ -110,35 +107,18 @@ def probe_weights(
             fresh_result.test_accuracy[fresh_result.chosen_layer]
         ),
         "untrained_layer": layers[fresh_result.chosen_layer],
-        "chance": float(
-            np.unique(labels["test"], return_counts=True)[1].max()
-            / len(labels["test"])
-        ),
+        "chance": largest_class_share(labels["test"]),
         "probe_images": len(labels["train"]),
         "validation_images": len(labels["validation"]),
         "test_images": len(labels["test"]),
     }
 
 
-def _features(network, splits):
-    return {
-        split: extract_features(network, examples.probe_inputs)[0]
-        for split, examples in splits.items()
-    }
-
-
 def _low_data(sources, labels, labels_per_class, seed):
     """Mean accuracy and deviation with few labels, of each of `sources`."""
     found = {"labels_per_class": labels_per_class}
-    for name, features in sources.items():
-        mean, deviation = low_data_accuracy(
-            features["train"],
-            labels["train"],
-            features["test"],
-            labels["test"],
-            labels_per_class=labels_per_class,
-            seed=seed,
-        )
+    accuracies = few_label_accuracy(sources, labels, labels_per_class, seed)
+    for name, (mean, deviation) in accuracies.items():
         found |= {f"{name}_accuracy": mean, f"{name}_deviation": deviation}
     return found
 

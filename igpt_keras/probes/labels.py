@@ -56,3 +56,9 @@ def why_no_fit(labels):
             f"{len(labels)} have class {labels[0]}."
         )
     return None
+
+
+def largest_class_share(labels):
+    """Accuracy of always naming the most frequent of int labels `(M,)`."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return float(counts.max() / len(labels))

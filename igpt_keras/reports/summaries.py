@@ -97,10 +97,7 @@ def _probes(metrics):
     ]
     probes = table(rows).split("\n")
     probes[1 + metrics["chosen_layer"]] += "   <- chosen on training images"
-    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
-    if ties:
-        layers = ", ".join(map(str, ties))
-        probes.append(f"no layer is best: {layers} within a standard error")
+    probes += _ties(metrics)
     probes.append(
         f"{metrics['probe_images']:,} images to fit and choose on; standard "
         f"error of the test column {metrics['test_standard_error']:.1%}; the "
@@ -126,6 +123,15 @@ def _probes(metrics):
             f"{low['raw_pixels_standard_deviation']:.1%}",
         ]
     return lines
+
+
+def _ties(metrics):
+    """A line of the layers that cannot be told from the chosen one, if any."""
+    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
+    if not ties:
+        return []
+    layers = ", ".join(map(str, ties))
+    return [f"no layer is best: {layers} within a standard error"]
 
 
 def linear_probe_summary(metrics, directory):
@@ -158,10 +164,7 @@ def linear_probe_summary(metrics, directory):
     lines[1 + chosen] += "   <- chosen on validation images"
     if any(not row["converged"] for row in metrics["probe"]):
         lines.append("! L-BFGS stopped at its last iteration, not converged")
-    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
-    if ties:
-        layers = ", ".join(map(str, ties))
-        lines.append(f"no layer is best: {layers} within a standard error")
+    lines += _ties(metrics)
     lines.append(
         f"layer {numbers[-1]} is {100 * metrics['last_layer_loss']:.1f} points "
         f"below layer {metrics['chosen_layer']} on test; standard error of the "

@@ -64,3 +64,18 @@ def test_sets_are_as_large_as_asked(folder):
     np.testing.assert_array_equal(found.test.labels, first)
     whole = data.evaluation_sets(sets, splits, "mine")
     assert len(whole.train.labels) == 28
+
+
+def test_tokens_of_the_own_dataset_are_kept_once(folder):
+    """Those that the loss is of are those that the probe takes."""
+    splits = data.open_splits(folder, 4)
+    palette = np.linspace(-1, 1, 12).reshape(4, 3)
+    sets = data.TokenSets(igpt_keras.PaletteTokenizer(palette), batch_size=8)
+    own, probed = data.run_sets(
+        sets, splits, data.open_probe_splits(splits), 10, 3
+    )
+    assert len(probed) == 1 and probed[0] is own and own.name == data.OWN
+    others = data.open_probe_splits(splits, [folder], 4)
+    own, probed = data.run_sets(sets, splits, others)
+    assert [part.name for part in probed] == ["my_pictures"]
+    assert own.name == data.OWN and len(own.validation.labels) == 4

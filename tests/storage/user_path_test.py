@@ -24,6 +24,7 @@ def test_a_tilde_is_the_home_directory(monkeypatch):
         lambda path: igpt_keras.Progress(path).path,
         lambda path: igpt_keras.PictureLog(path, None, IMAGES).log_dir,
         lambda path: igpt_keras.CodebookLog(path, IMAGES).log_dir,
+        lambda path: pathlib.Path(igpt_keras.CurveLog(path).log_dir),
         lambda path: igpt_keras.LinearProbe([], [], log_dir=path).log_dir,
         lambda path: igpt_keras.training.RunDirectory(path).path,
     ],
