@@ -148,6 +148,19 @@ def outside_replicas():
     return tf.distribute.get_replica_context() is None
 
 
+def replica_id():
+    """Number of the `tf.distribute` replica that this code runs on, an int32.
+
+    0 elsewhere: on JAX, arrays are of the whole batch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
 def num_replicas(model):
     """Replicas that the model's variables live on, 1 without a strategy."""
     strategy = getattr(model, "distribute_strategy", None)

@@ -131,15 +131,17 @@ def count_parameters(
     num_heads: int,
     hidden_dim: int,
     objective: str = "autoregressive",
+    head: str = "zeros",
 ) -> int:
     """Number of weights of an `IGPT`, without building it.
 
     `L (12 D^2 + 2 D) + D + N D + 2 V D`, and `D` more for the start token of
-    the autoregressive objective. `num_heads` does not matter; it is taken so
-    that a preset can be passed whole.
+    the autoregressive objective; `V D` less if the head is tied. `num_heads`
+    does not matter; it is taken so that a preset can be passed whole.
     """
     blocks = num_layers * (12 * hidden_dim**2 + 2 * hidden_dim)
-    tables = (sequence_length + 2 * vocabulary_size) * hidden_dim
+    matrices = 1 if head == "tied" else 2
+    tables = (sequence_length + matrices * vocabulary_size) * hidden_dim
     start = hidden_dim if objective == "autoregressive" else 0
     return blocks + hidden_dim + tables + start
 

@@ -12,7 +12,6 @@ import math
 import os
 import pathlib
 
-import numpy as np
 from absl import flags
 
 import igpt_keras
@@ -35,17 +34,13 @@ def define_flags():
         "file itself, whatever the --split."
     )
     flags.DEFINE_enum("split", "test", data.SPLITS, "Split of the dataset.")
-    shared_flags.define_palette(
-        "Palette as .npy to tokenize images with. Defaults to the one that was "
-        "saved with the model."
-    )
+    shared_flags.define_model_palette()
     for name, default, explanation in (
         ("batch_size", 8, "Images at a time; the result is the same."),
         ("images", None, "Evaluate the first so many images only."),
-        ("num_masks", 1, "BERT: masks drawn for each image."),
     ):
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
-    shared_flags.define_masks(presets.BERT_MASK_RATE)
+    shared_flags.define_masks_of_evaluation(1, presets.BERT_MASK_RATE)
     flags.DEFINE_integer("seed", 0, "BERT: seed of the masks.", lower_bound=0)
     flags.DEFINE_string(
         "output", None, "Also write the numbers to this JSON file."
@@ -55,12 +50,10 @@ def define_flags():
 def main(args):
     if args.output is not None and os.path.isdir(args.output):
         raise ValueError(f"--output={args.output} is a directory.")
-    model, tokenizer = igpt_keras.open_weights(args.model, verbose=1)
-    model = getattr(model, "igpt", model)
+    opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
+    model = getattr(opened, "igpt", opened)
     evaluation.check_masks(model, args.num_masks, args.mask_rate)
-    if args.palette is not None:
-        tokenizer = igpt_keras.PaletteTokenizer(args.palette)
-    token_ids, source = read_tokens(args, model, tokenizer)
+    token_ids, labels, source = read_tokens(args, model, tokenizer)
     available = len(token_ids)
     token_ids = token_ids[: args.images]
     print(
@@ -83,7 +76,17 @@ def main(args):
         "dataset": source,
         "objective": model.objective,
         **evaluation.average_losses(losses, is_palette),
+        "classes": None,
     }
+    if opened is not model and labels is not None:
+        metrics["classes"] = program.call(
+            evaluation.class_scores,
+            args,
+            classifier=opened,
+            token_ids=token_ids,
+            labels=labels,
+            verbose=1,
+        )
     if model.objective == "bert":
         for name in ("num_masks", "mask_rate", "seed"):
             metrics[name] = getattr(args, name)
@@ -100,7 +103,7 @@ def main(args):
 
 
 def read_tokens(args, model, tokenizer):
-    """Token ids `(M, N)`, and what they are of."""
+    """Token ids `(M, N)`, labels if there are any, and what they are of."""
     name = args.dataset
     if name.startswith("npy:"):
         path = str(user_path(name.removeprefix("npy:")))
@@ -109,7 +112,7 @@ def read_tokens(args, model, tokenizer):
         token_ids = data.load_token_file(
             path, model.vocabulary_size, model.sequence_length
         )
-        return token_ids, path
+        return token_ids, None, path
     igpt_keras.check_tokenizer(tokenizer, model)
     side = math.isqrt(model.sequence_length)
     split = program.call(
@@ -123,9 +126,9 @@ def read_tokens(args, model, tokenizer):
         print(reports.describe_splits({args.split: split}))
     split.check_tokenizer(tokenizer)
     sets = data.TokenSets(tokenizer, batch_size=256)
-    tokens = sets.evaluation(split, args.images).tokens
-    token_ids = [x for x, _ in tokens.as_numpy_iterator()]
-    return np.concatenate(token_ids), f"{name} {args.split}"
+    examples = sets.evaluation(split, args.images)
+    labels = examples.labels if split.class_names else None
+    return examples.token_ids, labels, f"{name} {args.split}"
 
 
 if __name__ == "__main__":

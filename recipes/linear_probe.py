@@ -10,8 +10,6 @@ regularisation and layer are chosen on validation, test chooses nothing. Beside
 it stand the raw pixels and an untrained network of the same shape.
 """
 
-import math
-
 import keras
 from absl import flags
 
@@ -30,10 +28,7 @@ from igpt_keras.storage.json_file import write_json
 def define_flags():
     shared_flags.define_weights()
     shared_flags.define_data("What pretrain.py takes, with labels.")
-    shared_flags.define_palette(
-        "Palette as .npy to tokenize images with. Defaults to the one that was "
-        "saved with the model."
-    )
+    shared_flags.define_model_palette()
     flags.DEFINE_list(
         "layers", ["all"], "Layers to probe, such as 0,6,12, or all."
     )
@@ -60,26 +55,23 @@ def define_flags():
     ):
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
     shared_flags.define_evaluation()
-    shared_flags.define_masks(presets.BERT_MASK_RATE)
+    shared_flags.define_masks_of_evaluation(
+        evaluation.NUM_MASKS, presets.BERT_MASK_RATE
+    )
     shared_flags.define_seed("untrained network, masks, low-data subsets")
     flags.DEFINE_string("run_dir", "runs/linear_probe", "Where results go.")
 
 
 def main(args):
-    model, tokenizer = igpt_keras.open_weights(args.model, verbose=1)
+    model, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(model, "igpt", model)
-    if args.palette is not None:
-        tokenizer = igpt_keras.PaletteTokenizer(args.palette)
     igpt_keras.check_tokenizer(tokenizer, model)
-    side = math.isqrt(model.sequence_length)
     splits = program.call(
-        data.open_splits,
+        data.open_splits_for,
         args,
-        input_resolution=getattr(tokenizer, "input_resolution", side),
-        model_resolution=side,
+        tokenizer=tokenizer,
+        sequence_length=model.sequence_length,
     )
-    for split in splits.values():
-        split.check_tokenizer(tokenizer)
     print(reports.describe_splits(splits), flush=True)
     sets = program.call(
         data.TokenSets, args, tokenizer=tokenizer, objective=model.objective

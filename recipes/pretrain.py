@@ -33,7 +33,11 @@ def define_flags():
     shared_flags.define_model(presets.IGPT, presets.BERT_MASK_RATE)
     shared_flags.define_tokenizer()
     shared_flags.define_schedule(presets.ADAM_BETA_1, presets.ADAM_BETA_2)
-    shared_flags.define_selection()
+    shared_flags.define_selection(
+        "Stop after so many periods without a lower validation loss. Defaults "
+        "to never. The best weights are kept either way."
+    )
+    shared_flags.define_milestones()
     shared_flags.define_probes()
     shared_flags.define_pictures()
     shared_flags.define_evaluation()
@@ -139,7 +143,7 @@ def build(args):
     """A network of the run's shape, always with the same fresh weights."""
     keras.utils.set_random_seed(args.seed)
     size = program.call(presets.architecture, args)
-    return igpt_keras.IGPT(**size, dtype=args.dtype)
+    return program.call(igpt_keras.IGPT, args, **size)
 
 
 if __name__ == "__main__":

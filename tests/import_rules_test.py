@@ -25,6 +25,7 @@ ALLOWED = {
     "evaluation": {"probes", "models", "terminal", "tokenizers"},
     "training": {
         "data",
+        "models",
         "probes",
         "tokenizers",
         "callbacks",

@@ -10,11 +10,12 @@ _SECONDS = ("train_seconds", "probe_seconds", "picture_seconds")
 
 
 class Progress(keras.callbacks.Callback):
-    """Seconds trained and probes made by a run, across its restarts.
+    """Seconds trained, losses and probes made by a run, across its restarts.
 
     Written to a JSON file after each epoch: `train_seconds`, without those of
-    probes and pictures, which are `probe_seconds` and `picture_seconds`; and
-    `probes`, the records of `LinearProbe.history`, each with the
+    probes and pictures, which are `probe_seconds` and `picture_seconds`;
+    `epochs`, of each its number from 1 as `epoch` and the numbers in Keras's
+    `logs`; and `probes`, the records of `LinearProbe.history`, each with the
     `validation_loss` of its epoch, so that loss can be drawn against accuracy.
     Put it behind both in the list of callbacks.
 
@@ -26,6 +27,7 @@ class Progress(keras.callbacks.Callback):
     Attributes:
         seconds: dict of float: `train_seconds`, `probe_seconds` and
             `picture_seconds`.
+        epochs: list of those dicts.
         probes: list of those records.
 
     Example:
@@ -42,6 +44,7 @@ class Progress(keras.callbacks.Callback):
         self.callbacks = list(probes)
         self.pictures = list(pictures)
         self.seconds = dict.fromkeys(_SECONDS, 0.0)
+        self.epochs = []
         self.probes = []
 
     def restore(self, epoch):
@@ -55,15 +58,20 @@ class Progress(keras.callbacks.Callback):
             saved = json.loads(self.path.read_text())
             self.seconds = {key: saved.get(key, 0.0) for key in _SECONDS}
             self.probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
+            self.epochs = [
+                logs
+                for logs in saved.get("epochs", [])
+                if logs["epoch"] <= epoch
+            ]
 
     def on_train_begin(self, logs=None):
         self._before = list(self.probes)
-        self._losses = {}
         self._seconds = dict(self.seconds)
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._losses[epoch + 1] = (logs or {}).get("val_loss")
+        numbers = {k: float(v) for k, v in (logs or {}).items()}
+        self.epochs.append({"epoch": epoch + 1, **numbers})
         self._write()
 
     def on_train_end(self, logs=None):
@@ -80,8 +88,12 @@ class Progress(keras.callbacks.Callback):
             key: self._seconds[key] + seconds
             for key, seconds in zip(_SECONDS, now)
         }
+        losses = {logs["epoch"]: logs.get("val_loss") for logs in self.epochs}
         self.probes = self._before + [
-            {**record, "validation_loss": self._losses.get(record["epoch"])}
+            {**record, "validation_loss": losses.get(record["epoch"])}
             for record in records
         ]
-        write_json(self.path, {**self.seconds, "probes": self.probes})
+        write_json(
+            self.path,
+            {**self.seconds, "epochs": self.epochs, "probes": self.probes},
+        )

@@ -23,13 +23,15 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     Args:
         directory: where checkpoints go.
-        monitor: key of `logs`, lower is better, whose best checkpoint is kept
-            beside the newest. Defaults to `"val_loss"`.
+        monitor: key of `logs` whose best checkpoint is kept beside the newest.
+            Defaults to `"val_loss"`.
         patience: optional int. Stop training after so many epochs without a
             better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
             goes on when a run is resumed. Defaults to `None`, never.
         keep: ints. Epochs, from 1, whose checkpoints stay beside the two, to
             compare the weights of a run as it went. Defaults to none.
+        mode: `"min"` if a lower `monitor` is better, or `"max"`. Defaults to
+            `"min"`.
 
     Example:
 
@@ -38,18 +40,30 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         model.fit(dataset, initial_epoch=epoch, callbacks=[checkpoint], ...)
     """
 
-    def __init__(self, directory, monitor="val_loss", patience=None, keep=()):
+    def __init__(
+        self,
+        directory,
+        monitor="val_loss",
+        patience=None,
+        keep=(),
+        mode="min",
+    ):
         super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode must be "min" or "max", received {mode!r}.')
         self.directory = user_path(directory)
         self.monitor = monitor
+        self.sign = 1 if mode == "min" else -1
         self.patience = patience
         self.keep = frozenset(keep)
-        self.best_value = float("inf")
+        self.best_value = self.sign * float("inf")
         self.best_epoch = 0
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
-        best = value is not None and value < self.best_value
+        best = value is not None and (
+            self.sign * value < self.sign * self.best_value
+        )
         if best:
             self.best_value = float(value)
             self.best_epoch = epoch + 1
@@ -111,7 +125,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         return 0
 
     def restore_best(self, model):
-        """Loads the checkpoint with the lowest `monitor`.
+        """Loads the checkpoint with the best `monitor`.
 
         Returns:
             int. The epoch after which it was saved.

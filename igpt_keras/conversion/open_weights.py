@@ -7,6 +7,7 @@ from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
+from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
 FORMATS = ("openai", "huggingface", "keras")
 
@@ -35,12 +36,14 @@ def weight_format(path):
     )
 
 
-def open_weights(path, verbose=0):
+def open_weights(path, palette=None, verbose=0):
     """Opens weights of any of the three formats, and their tokenizer.
 
     Args:
         path: as `weight_format` takes it; `openai:`, `huggingface:` or
             `keras:` before it says that it has to be that.
+        palette: path of a palette, for a `PaletteTokenizer` in place of the
+            one that is there. Defaults to none.
         verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
 
     Returns:
@@ -61,17 +64,21 @@ def open_weights(path, verbose=0):
             f"{path} holds weights in the format {kind!r}, not {said!r}. Leave "
             f"out {said}:."
         )
+    if palette is not None:
+        palette = PaletteTokenizer(palette)
+    tokenizer = None
     if kind == "openai":
-        return load_openai_checkpoint(path, verbose=verbose), None
-    if kind == "huggingface":
-        tokenizer = None
+        model = load_openai_checkpoint(path, verbose=verbose)
+    elif kind == "huggingface":
         if (path / huggingface_format.PROCESSOR).is_file():
             tokenizer = load_huggingface_palette(path)
-        return load_huggingface(path, verbose=verbose), tokenizer
-    tokenizer = open_tokenizer(path)
-    has_head = "classifier" in preset_directory.read_manifest(path)
-    model_class = IGPTClassifier if has_head else IGPT
-    return model_class.from_preset(path), tokenizer
+        model = load_huggingface(path, verbose=verbose)
+    else:
+        tokenizer = open_tokenizer(path)
+        has_head = "classifier" in preset_directory.read_manifest(path)
+        model_class = IGPTClassifier if has_head else IGPT
+        model = model_class.from_preset(path)
+    return model, palette or tokenizer
 
 
 def check_tokenizer(tokenizer, model):

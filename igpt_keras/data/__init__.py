@@ -7,6 +7,7 @@ from igpt_keras.data.open_split import DATASETS
 from igpt_keras.data.open_split import SPLITS
 from igpt_keras.data.open_split import open_split
 from igpt_keras.data.open_split import open_splits
+from igpt_keras.data.open_split import open_splits_for
 from igpt_keras.data.probe_sets import OWN
 from igpt_keras.data.probe_sets import ProbeSets
 from igpt_keras.data.probe_sets import evaluation_sets

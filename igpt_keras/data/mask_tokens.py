@@ -42,7 +42,8 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0, labels=False):
     def mask(step, batch):
         token_ids, targets = batch
         uniform = tf.random.stateless_uniform(
-            tf.shape(token_ids), seed=tf.stack([seed, step])
+            tf.shape(token_ids),
+            seed=tf.stack([tf.constant(seed, tf.int64), step]),
         )
         # Not bool, which Keras cannot average over replicas when it traces
         # the first batch of a tf.distribute run.

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import os
 
 import numpy as np
@@ -132,6 +133,38 @@ def open_splits(
         )
         for split in SPLITS
     }
+
+
+def open_splits_for(
+    tokenizer,
+    sequence_length,
+    dataset,
+    data_dir=None,
+    skip_bad_images=False,
+):
+    """`open_splits` as a model and its tokenizer take the images.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        sequence_length: int. Tokens of an image, `N`.
+        dataset: as for `open_split`.
+        data_dir: as for `open_split`.
+        skip_bad_images: as for `open_split`.
+
+    Raises:
+        ValueError: as `open_split`, and for tokens of another tokenizer.
+    """
+    side = math.isqrt(sequence_length)
+    splits = open_splits(
+        dataset,
+        getattr(tokenizer, "input_resolution", side),
+        data_dir,
+        skip_bad_images,
+        model_resolution=side,
+    )
+    for split in splits.values():
+        split.check_tokenizer(tokenizer)
+    return splits
 
 
 def default_resolution(name):

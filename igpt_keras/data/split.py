@@ -63,6 +63,11 @@ class Split:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def num_classes(self):
+        """int. Classes that there are, 0 without labels."""
+        return len(self.class_names) or int(self.labels.max(initial=-1)) + 1
+
     def check_images(self):
         """Raises a `ValueError` if there are tokens in place of images."""
         if self.is_tokens:
@@ -96,8 +101,6 @@ class Split:
         """
         if count is None or count >= len(self):
             return self
-        import tensorflow as tf
-
         _, classes, sizes = np.unique(
             self.labels, return_inverse=True, return_counts=True
         )
@@ -110,11 +113,17 @@ class Split:
             np.flatnonzero(classes == label)[:number]
             for label, number in enumerate(counts)
         ]
-        chosen = np.sort(np.concatenate(chosen))
-        indices, fetch = tf.constant(chosen), self.fetch
+        return self.subset(np.sort(np.concatenate(chosen)))
+
+    def subset(self, indices):
+        """The `Split` of the examples at int indices `(M',)`, in that order."""
+        import tensorflow as tf
+
+        labels, fetch = self.labels[indices], self.fetch
+        indices = tf.constant(indices, tf.int64)
         return dataclasses.replace(
             self,
-            labels=self.labels[chosen],
+            labels=labels,
             fetch=lambda places: fetch(tf.gather(indices, places)),
             fingerprint=None,
             with_validation=None,

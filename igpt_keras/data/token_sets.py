@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import typing
 
@@ -44,15 +45,17 @@ class TokenSets:
         self.mask_rate = mask_rate
         self.seed = seed
 
-    def training(self, split, start_step=0):
-        """Endless shuffled batches for `IGPT.fit`, from a step on.
+    def training(self, split, start_step=0, labels=False):
+        """Endless shuffled batches for `fit`, from a step on.
 
         Args:
             split: `Split`.
             start_step: int. Steps that are done. Defaults to 0.
+            labels: bool. Whether the split's labels are the targets, as
+                `IGPTClassifier.fit` takes them. Defaults to `False`, token ids.
 
         Returns:
-            `tf.data.Dataset` of `(inputs, token_ids)`.
+            `tf.data.Dataset` of `(inputs, token_ids)`, or `(inputs, labels)`.
         """
         dataset = split.batches(
             self.batch_size,
@@ -60,7 +63,10 @@ class TokenSets:
             seed=self.seed,
             start_step=start_step,
         )
-        return self._inputs(tokenize(dataset, self.tokenizer), start_step)
+        tokens = tokenize(dataset, self.tokenizer)
+        if not labels:
+            return self._inputs(tokens, start_step)
+        return self._labelled(tokens, start_step=start_step)
 
     def evaluation(self, split, limit=None):
         """An `EvaluationSet` of a split's images, or of the first `limit`."""
@@ -68,25 +74,30 @@ class TokenSets:
             split = split.first(limit)
         dataset = split.batches(self.batch_size)
         tokens = tokenize(dataset, self.tokenizer).cache()
-        probe_inputs = tokens
-        if self.objective == "bert":
-            # Masked at evaluation too (section 4.6).
-            probe_inputs = mask_tokens(
-                tokens, self.mask_rate, self.seed, labels=True
-            )
         return EvaluationSet(
             split,
             self.tokenizer,
             dataset,
             tokens,
             self._inputs(tokens),
-            probe_inputs,
+            functools.partial(self._labelled, tokens),
         )
 
     def _inputs(self, tokens, start_step=0):
         if self.objective == "bert":
             return mask_tokens(tokens, self.mask_rate, self.seed, start_step)
         return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+
+    def _labelled(self, tokens, mask=0, start_step=0):
+        """`(inputs, labels)`; for BERT under the masks of that number."""
+        if self.objective != "bert":
+            return tokens
+        # Masked at evaluation too (section 4.6). The first masks are those of
+        # training; a seed has less than 32 bits.
+        seed = self.seed + (mask << 32)
+        return mask_tokens(
+            tokens, self.mask_rate, seed, start_step, labels=True
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +113,9 @@ class EvaluationSet:
         tokens: `tf.data.Dataset` of `(token_ids, labels)`.
         inputs: `tf.data.Dataset` of `(inputs, token_ids)`, for
             `IGPT.evaluate`.
-        probe_inputs: `tf.data.Dataset` of `(inputs, labels)`, for
-            `extract_features` and `LinearProbe`; for BERT under masks.
+        masked: function of an int, 0 for the first masks, to a
+            `tf.data.Dataset` of `(inputs, labels)`; for BERT under masks, each
+            number's independent of the others'.
     """
 
     split: Split
@@ -111,12 +123,26 @@ class EvaluationSet:
     dataset: typing.Any
     tokens: typing.Any
     inputs: typing.Any
-    probe_inputs: typing.Any
+    masked: typing.Callable
+
+    @property
+    def probe_inputs(self):
+        """`tf.data.Dataset` of `(inputs, labels)`, BERT's under a mask.
+
+        For `extract_features`, `LinearProbe` and `IGPTClassifier`.
+        """
+        return self.masked(0)
 
     @property
     def labels(self):
         """int32 array `(M,)`."""
         return self.split.labels
+
+    @property
+    def token_ids(self):
+        """int32 array `(M, N)`."""
+        token_ids = [x for x, _ in self.tokens.as_numpy_iterator()]
+        return np.concatenate(token_ids)
 
     def image_batches(self):
         """Generates uint8 `(B, R, R, 3)`; of tokens, what they show."""

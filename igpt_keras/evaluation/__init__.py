@@ -1,5 +1,10 @@
 """What a model is worth: arrays in, numbers out."""
 
+from igpt_keras.evaluation.class_scores import class_scores
+from igpt_keras.evaluation.finetuning_scores import finetuning_scores
+from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
+from igpt_keras.evaluation.mask_ensemble import mask_ensemble
+from igpt_keras.evaluation.mask_ensemble import modal_prediction
 from igpt_keras.evaluation.probe_report import probe_report
 from igpt_keras.evaluation.probe_report import probe_reports
 from igpt_keras.evaluation.probe_weights import probe_weights

@@ -1,10 +1,13 @@
 import math
 import sys
 
+from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
+from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
 from igpt_keras.probes.concatenation import concatenate_layers
+from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.logistic_regression import standard_error
@@ -18,6 +21,7 @@ def probe_weights(
     layers=None,
     concat=None,
     low_data=(),
+    num_masks=NUM_MASKS,
     seed=0,
     verbose=0,
 ):
@@ -36,7 +40,9 @@ def probe_weights(
             Defaults to none.
         low_data: sequence of int. Labels a class for probes of the chosen
             layer, each on five subsets (Table 4). Defaults to none.
-        seed: int. Of those subsets. Defaults to 0.
+        num_masks: int. BERT: masks of each test image, whose modal prediction
+            counts (section 4.6). Defaults to 5, the paper's.
+        seed: int. Of those subsets, and of ties among masks. Defaults to 0.
         verbose: 0 or 1. Whether to show progress. Defaults to 0.
 
     Returns:
@@ -47,7 +53,8 @@ def probe_weights(
         test; `concatenated` (`None`, or `layers`, `features` and both
         accuracies); `low_data`, a dict each: `labels_per_class`, and for
         `chosen_layer` and `raw_pixels` `_accuracy` and `_deviation` over the
-        subsets; `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
+        subsets; `test_masks`, of BERT's chosen layer, see `mask_ensemble`, or
+        `None`; `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
         its chosen layer) and `untrained_layer`; `chance`, the largest class of
         test; `probe_images`, `validation_images`, `test_images`.
 
@@ -88,6 +95,12 @@ def probe_weights(
             "validation_accuracy": float(wide.validation_accuracy[0]),
             "test_accuracy": float(wide.test_accuracy[0]),
         }
+    test_masks = None
+    if model.objective == "bert":
+        probe = result.probes[result.chosen_layer]
+        test_masks = _test_masks(
+            model, sets.test, probe, chosen, num_masks, seed
+        )
     # Features of one network are in memory at a time.
     features = {split: f[chosen] for split, f in features.items()}
     side = math.isqrt(model.sequence_length)
@@ -102,6 +115,7 @@ def probe_weights(
         **_of_layers(layers, result),
         "concatenated": concatenated,
         "low_data": few,
+        "test_masks": test_masks,
         "raw_pixels_test_accuracy": float(raw_result.test_accuracy[0]),
         "untrained_test_accuracy": float(
             fresh_result.test_accuracy[fresh_result.chosen_layer]
@@ -121,6 +135,17 @@ def _low_data(sources, labels, labels_per_class, seed):
     for name, (mean, deviation) in accuracies.items():
         found |= {f"{name}_accuracy": mean, f"{name}_deviation": deviation}
     return found
+
+
+def _test_masks(model, test, probe, layer, num_masks, seed):
+    """`mask_ensemble` of a layer's probe."""
+
+    def classes(dataset):
+        return probe.predict(extract_features(model, dataset)[0][layer])
+
+    masked = [classes(test.masked(mask)) for mask in range(num_masks)]
+    unmasked = classes(test.tokens)
+    return mask_ensemble(masked, unmasked, test.labels, seed)
 
 
 def _of_layers(layers, result):

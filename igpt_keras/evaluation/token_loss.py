@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.evaluation.token_batches import TokenBatches
 from igpt_keras.terminal import verbosity
 
 # The released script evaluates 8 images on each of 8 GPUs and leaves out what
@@ -48,7 +49,7 @@ def token_losses(
     scorer = _build_scorer(model)
     losses = []
     for mask in range(num_masks):
-        batches = _TokenBatches(
+        batches = TokenBatches(
             token_ids,
             batch_size,
             mask_rate if is_bert else None,
@@ -165,30 +166,3 @@ def _build_scorer(model):
         count = ops.maximum(ops.sum(hidden, axis=1), 1.0)
         return keras.Model(model.input, ops.sum(nats * hidden, axis=1) / count)
     return keras.Model(model.input, ops.mean(nats, axis=1))
-
-
-class _TokenBatches(keras.utils.PyDataset):
-    """Token ids in order; with a `mask_rate`, and masks for BERT."""
-
-    def __init__(self, token_ids, batch_size, mask_rate, seed):
-        super().__init__()
-        self.token_ids = token_ids
-        self.batch_size = batch_size
-        self.mask_rate = mask_rate
-        self.seed = seed
-
-    def __len__(self):
-        return math.ceil(len(self.token_ids) / self.batch_size)
-
-    def __getitem__(self, batch):
-        start = batch * self.batch_size
-        token_ids = self.token_ids[start : start + self.batch_size]
-        token_ids = np.asarray(token_ids, "int32")
-        if self.mask_rate is None:
-            return (token_ids,)
-        uniform = [
-            np.random.default_rng((*self.seed, start + i)).random(len(row))
-            for i, row in enumerate(token_ids)
-        ]
-        mask = np.stack(uniform) < self.mask_rate
-        return ({"token_ids": token_ids, "mask": mask},)

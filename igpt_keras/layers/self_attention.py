@@ -5,7 +5,7 @@ from keras import ops
 
 
 class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention of Image GPT: no biases, no dropout.
+    """Multi-head self-attention of Image GPT: no biases, no dropout of weights.
 
     Queries, keys and values start from a normal of standard deviation
     `1 / sqrt(D)`, the output projection from `1 / sqrt(D * num_layers)`

@@ -16,17 +16,18 @@ _PARITY = np.uint32(0x1BD11BDA)
 _MASK = np.uint32(0xFFFFFFFF)
 
 
-def uniform(shape, seed):
+def uniform(shape, seed, stream=0):
     """Numbers in [0, 1), multiples of 2**-24.
 
     Args:
-        shape: tuple of ints.
+        shape: tuple of ints, or of what `keras.ops.shape` gives.
         seed: int tensor `(2,)`, what `keras.random.SeedGenerator.next` gives.
+        stream: int scalar. Each has numbers of its own. Defaults to 0.
 
     Returns:
         float32 of that shape.
     """
-    first, _ = _words(math.prod(shape), seed)
+    first, _ = _words(math.prod(shape), seed, stream)
     return ops.reshape(_fraction(first), shape)
 
 
@@ -72,10 +73,11 @@ def threefry(key, counter):
     return x, y
 
 
-def _words(count, seed):
+def _words(count, seed, stream=0):
     seed = ops.cast(seed, "uint32")
     counter = ops.cast(ops.arange(count, dtype="int32"), "uint32")
-    return threefry((seed[0], seed[1]), (counter, ops.zeros_like(counter)))
+    stream = ops.zeros_like(counter) + ops.cast(stream, "uint32")
+    return threefry((seed[0], seed[1]), (counter, stream))
 
 
 def _fraction(words):

@@ -3,6 +3,7 @@ from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras.layers.dropout import Dropout
 from igpt_keras.layers.self_attention import SelfAttention
 
 
@@ -18,8 +19,8 @@ class TransformerBlock(keras.layers.Layer):
     `x += attention(attention_norm(x))`, then
     `x += mlp_down(quick_gelu(mlp_up(mlp_norm(x))))`. As in the released code
     the norms divide by the root mean square with a gain only and epsilon
-    1e-5, nothing has a bias, there is no dropout, and both MLP matrices start
-    from standard deviation 0.02 whatever the depth.
+    1e-5, nothing has a bias, and both MLP matrices start from standard
+    deviation 0.02 whatever the depth.
 
     `attention_norm` is where the paper takes the features of a layer.
 
@@ -27,10 +28,16 @@ class TransformerBlock(keras.layers.Layer):
         num_heads: int. Number of attention heads.
         num_layers: int. Depth of the network this block is part of.
         causal: bool. Whether attention is causal. Defaults to `True`.
+        dropout: float. Share of either branch's outputs that training drops.
+            Defaults to 0, the released code's.
+        depth_scaled_mlp: bool. Whether `mlp_down` starts from
+            `0.02 / sqrt(num_layers)`, as the paper's text has it. Defaults to
+            `False`, the released code's.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `(B, N, D)`.
+        training: bool. Whether to drop. Defaults to `False`.
 
     Returns:
         Float tensor `(B, N, D)`.
@@ -41,11 +48,21 @@ class TransformerBlock(keras.layers.Layer):
     (3, 4, 8)
     """
 
-    def __init__(self, num_heads, num_layers, causal=True, **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        num_layers,
+        causal=True,
+        dropout=0.0,
+        depth_scaled_mlp=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.num_layers = num_layers
         self.causal = causal
+        self.depth_scaled_mlp = depth_scaled_mlp
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
         width = input_shape[-1]
@@ -55,12 +72,12 @@ class TransformerBlock(keras.layers.Layer):
                 epsilon=1e-5, dtype=self.dtype_policy, name=name
             )
 
-        def dense(units, name, activation=None):
+        def dense(units, name, activation=None, stddev=0.02):
             return layers.Dense(
                 units,
                 activation=activation,
                 use_bias=False,
-                kernel_initializer=initializers.RandomNormal(stddev=0.02),
+                kernel_initializer=initializers.RandomNormal(stddev=stddev),
                 dtype=self.dtype_policy,
                 name=name,
             )
@@ -75,19 +92,24 @@ class TransformerBlock(keras.layers.Layer):
         )
         self.mlp_norm = norm("mlp_norm")
         self.mlp_up = dense(4 * width, "mlp_up", quick_gelu)
-        self.mlp_down = dense(width, "mlp_down")
+        depth = self.num_layers if self.depth_scaled_mlp else 1
+        self.mlp_down = dense(width, "mlp_down", stddev=0.02 * depth**-0.5)
         for layer in (
             self.attention_norm,
             self.attention,
             self.mlp_norm,
             self.mlp_up,
+            self.dropout,
         ):
             layer.build(input_shape)
         self.mlp_down.build((*input_shape[:-1], 4 * width))
 
-    def call(self, inputs):
-        x = inputs + self.attention(self.attention_norm(inputs))
-        return x + self.mlp_down(self.mlp_up(self.mlp_norm(x)))
+    def call(self, inputs, training=False):
+        def drop(x):
+            return self.dropout(x, training=training)
+
+        x = inputs + drop(self.attention(self.attention_norm(inputs)))
+        return x + drop(self.mlp_down(self.mlp_up(self.mlp_norm(x))))
 
     def decode(self, inputs, keys, values, position):
         """One position with cached keys and values: `SelfAttention.decode`."""
@@ -107,4 +129,6 @@ class TransformerBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "num_layers": self.num_layers,
             "causal": self.causal,
+            "dropout": self.dropout.rate,
+            "depth_scaled_mlp": self.depth_scaled_mlp,
         }

@@ -8,6 +8,8 @@ from igpt_keras.backend import balance_replicas
 from igpt_keras.backend import concrete
 from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
+from igpt_keras.layers.dropout import Dropout
+from igpt_keras.layers.tied_head import TiedHead
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
@@ -22,6 +24,7 @@ from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.storage.user_path import user_path
 
 OBJECTIVES = ("autoregressive", "bert")
+HEADS = ("zeros", "normal", "tied")
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -53,6 +56,14 @@ class IGPT(CheckedModel):
         num_heads: int. Attention heads; must divide `hidden_dim`.
         hidden_dim: int. Width, `D`.
         objective: `"autoregressive"` or `"bert"`.
+        head: what gives the logits (section A.1): `"zeros"`, the released
+            code's matrix that starts at zero; `"normal"`, one that starts from
+            standard deviation 0.02; `"tied"`, the token embedding.
+        depth_scaled_mlp: bool. Whether `mlp_down` starts from
+            `0.02 / sqrt(L)`, as the paper's text has it and the released code
+            has not. Defaults to `False`.
+        dropout: float in [0, 1). Share of the embeddings, and of each residual
+            branch's outputs, that training drops. Defaults to 0.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -87,6 +98,9 @@ class IGPT(CheckedModel):
         num_heads=8,
         hidden_dim=512,
         objective="autoregressive",
+        head="zeros",
+        depth_scaled_mlp=False,
+        dropout=0.0,
         dtype=None,
         **kwargs,
     ):
@@ -107,6 +121,8 @@ class IGPT(CheckedModel):
             raise ValueError(
                 f"Unknown objective {objective!r}; choose one of {OBJECTIVES}."
             )
+        if head not in HEADS:
+            raise ValueError(f"Unknown head {head!r}; choose one of {HEADS}.")
         if hidden_dim % num_heads:
             raise ValueError(
                 f"num_heads={num_heads} does not divide hidden_dim="
@@ -128,6 +144,8 @@ class IGPT(CheckedModel):
                 num_heads,
                 num_layers,
                 causal=causal,
+                dropout=dropout,
+                depth_scaled_mlp=depth_scaled_mlp,
                 dtype=dtype,
                 name=f"block_{i}",
             )
@@ -136,13 +154,7 @@ class IGPT(CheckedModel):
         final_norm = layers.RMSNormalization(
             epsilon=1e-5, dtype=dtype, name="final_norm"
         )
-        head = layers.Dense(
-            vocabulary_size,
-            use_bias=False,
-            kernel_initializer=initializers.Zeros(),
-            dtype="float32",
-            name="head",
-        )
+        head_layer = _build_head(head, embedding)
 
         # === Functional model ===
         shape = (sequence_length,)
@@ -154,9 +166,11 @@ class IGPT(CheckedModel):
             mask = keras.Input(shape, dtype="bool", name="mask")
             inputs = {"token_ids": token_ids, "mask": mask}
             x = embedding(token_ids, mask)
+        x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         for block in blocks:
             x = block(x)
-        super().__init__(inputs=inputs, outputs=head(final_norm(x)), **kwargs)
+        x = head_layer(final_norm(x))
+        super().__init__(inputs=inputs, outputs=x, **kwargs)
         # A functional model's own policy is the global one; `compile` adds
         # loss scaling by it.
         self.dtype_policy = embedding.dtype_policy
@@ -171,7 +185,10 @@ class IGPT(CheckedModel):
         self.embedding = embedding
         self.blocks = blocks
         self.final_norm = final_norm
-        self.head = head
+        self.head = head_layer
+        self.head_kind = head
+        self.depth_scaled_mlp = depth_scaled_mlp
+        self.dropout = dropout
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -351,6 +368,9 @@ class IGPT(CheckedModel):
             "num_heads": self.num_heads,
             "hidden_dim": self.hidden_dim,
             "objective": self.objective,
+            "head": self.head_kind,
+            "depth_scaled_mlp": self.depth_scaled_mlp,
+            "dropout": self.dropout,
         }
 
     @classmethod
@@ -374,8 +394,8 @@ class IGPT(CheckedModel):
                 `sequence_length`: 2304 starts a 48x48 model from a 32x32 one.
                 Defaults to `False`.
             **overrides: Constructor arguments that replace the preset's, such
-                as `sequence_length`. Not for a directory, whose weights fit
-                one architecture; `name` and `dtype` are always allowed.
+                as `sequence_length`. Of a directory, whose weights fit one
+                architecture, `name`, `dtype` and `dropout` alone.
 
         Raises:
             ValueError: if `preset` is neither, or a directory is damaged, was
@@ -406,6 +426,20 @@ class IGPT(CheckedModel):
                 tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
+
+
+def _build_head(kind, embedding):
+    """The layer that gives the logits, see `IGPT`."""
+    if kind == "tied":
+        return TiedHead(embedding, dtype="float32", name="head")
+    normal = initializers.RandomNormal(stddev=0.02)
+    return layers.Dense(
+        embedding.vocabulary_size,
+        use_bias=False,
+        kernel_initializer=normal if kind == "normal" else "zeros",
+        dtype="float32",
+        name="head",
+    )
 
 
 def _describe(inputs):

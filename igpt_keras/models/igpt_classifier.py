@@ -21,9 +21,10 @@ class IGPTClassifier(CheckedModel):
     """Image GPT with a class head, for fine-tuning (section 2.3).
 
     The class logits are a linear map, without bias and starting at zero, of the
-    final norm's output averaged over positions. The loss is the paper's joint
-    objective, `generative loss + classification loss`; both are means, and the
-    generative one is over all tokens of the sequence.
+    final norm's output averaged over positions, or of the feature of an earlier
+    layer. The loss is the paper's joint objective, `generative loss +
+    classification loss`; both are means, and the generative one is over all
+    tokens of the sequence.
 
     Train on `x = token_ids` (for BERT the dict with a mask) and `y = labels`,
     int `(B,)` in `[0, C)`. A `sample_weight` `(B,)` weighs images: both losses
@@ -34,6 +35,10 @@ class IGPTClassifier(CheckedModel):
         num_classes: int. Number of classes, `C`.
         generative_weight: float >= 0. Weight of the generative loss. Defaults
             to 1, the paper's; 0 fine-tunes on classes alone.
+        classification_weight: float >= 0. Weight of the classification loss.
+            Defaults to 1.
+        head_layer: int in [0, L]. Layer whose feature the classes are read off,
+            see `extract_features`. Defaults to `L`, the final norm.
         **kwargs: Base model arguments, such as `name`.
 
     Call arguments:
@@ -54,13 +59,21 @@ class IGPTClassifier(CheckedModel):
     (2, 10)
     """
 
-    def __init__(self, model, num_classes, generative_weight=1.0, **kwargs):
+    def __init__(
+        self,
+        model,
+        num_classes,
+        generative_weight=1.0,
+        classification_weight=1.0,
+        head_layer=None,
+        **kwargs,
+    ):
         if not isinstance(model, IGPT):
             raise ValueError(
                 f"model must be an IGPT, received a {type(model).__name__}."
             )
         (num_classes,) = check_positive_ints(minimum=2, num_classes=num_classes)
-        generative_weight = _check_weight(generative_weight)
+        weights = _check_weights(generative_weight, classification_weight)
         head = layers.Dense(
             num_classes,
             use_bias=False,
@@ -68,7 +81,8 @@ class IGPTClassifier(CheckedModel):
             dtype="float32",
             name="class_head",
         )
-        pooled = ops.mean(ops.cast(model.final_norm.output, "float32"), axis=1)
+        features = _features(model, head_layer)
+        pooled = ops.mean(ops.cast(features, "float32"), axis=1)
         super().__init__(
             inputs=model.input,
             outputs={
@@ -82,7 +96,8 @@ class IGPTClassifier(CheckedModel):
         self.igpt = model
         self.class_head = head
         self.num_classes = num_classes
-        self.generative_weight = generative_weight
+        self.generative_weight, self.classification_weight = weights
+        self.head_layer = head_layer
 
     def compile(
         self, optimizer="adam", metrics=None, weighted_metrics=None, **kwargs
@@ -103,7 +118,7 @@ class IGPTClassifier(CheckedModel):
             },
             loss_weights={
                 "token_logits": self.generative_weight,
-                "class_logits": 1.0,
+                "class_logits": self.classification_weight,
             },
             metrics={"class_logits": metrics},
             weighted_metrics={"class_logits": weighted_metrics},
@@ -207,6 +222,8 @@ class IGPTClassifier(CheckedModel):
             "model": keras.saving.serialize_keras_object(self.igpt),
             "num_classes": self.num_classes,
             "generative_weight": self.generative_weight,
+            "classification_weight": self.classification_weight,
+            "head_layer": self.head_layer,
         }
 
     @classmethod
@@ -255,13 +272,41 @@ class IGPTClassifier(CheckedModel):
         preset_directory.save(self.igpt, directory, tokenizer, self)
 
 
-def _check_weight(value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < float("inf"):
+def _features(model, layer):
+    """Float `(B, N, D)`, what the feature of a layer is the mean of."""
+    if layer is None:
+        return model.final_norm.output
+    (layer,) = check_positive_ints(minimum=0, head_layer=layer)
+    if layer > model.num_layers:
         raise ValueError(
-            f"generative_weight must be >= 0 and finite, received {value!r}."
+            f"head_layer={layer} is none of 0 to {model.num_layers}, the final "
+            "norm."
         )
-    return number
+    if layer == model.num_layers:
+        return model.final_norm.output
+    block = model.blocks[layer]
+    return block.attention_norm(block.input)
+
+
+def _check_weights(generative_weight, classification_weight):
+    """Both as floats, of which one is not zero."""
+    found = []
+    for name, value in (
+        ("generative_weight", generative_weight),
+        ("classification_weight", classification_weight),
+    ):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise ValueError(
+                f"{name} must be >= 0 and finite, received {value!r}."
+            )
+        found.append(number)
+    if not any(found):
+        raise ValueError(
+            "generative_weight and classification_weight are both 0: there is "
+            "no loss. Raise one of them."
+        )
+    return found

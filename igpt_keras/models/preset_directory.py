@@ -36,6 +36,10 @@ _ARCHITECTURE = (
     "hidden_dim",
     "objective",
 )
+# Written where they are not these, which files of before them mean.
+_VARIANT = {"head": "zeros", "depth_scaled_mlp": False, "dropout": 0.0}
+_CLASSIFIER = ("num_classes", "generative_weight")
+_CLASSIFIER_VARIANT = {"classification_weight": 1.0, "head_layer": None}
 # What a weight is called. LoRA and quantization add others.
 _WEIGHTS = {
     "token_embedding",
@@ -76,16 +80,15 @@ def save(model, directory, tokenizer=None, classifier=None):
         manifest = {
             "format": FORMAT,
             "igpt_keras": __version__,
-            "model": {key: config[key] for key in _ARCHITECTURE},
+            "model": _described(config, _ARCHITECTURE, _VARIANT),
             "sha256": file_sha256(staged / WEIGHTS),
         }
         if frozen_names(named):
             manifest["frozen"] = frozen_names(named)
         if classifier is not None:
-            manifest["classifier"] = {
-                "num_classes": classifier.num_classes,
-                "generative_weight": classifier.generative_weight,
-            }
+            manifest["classifier"] = _described(
+                classifier.get_config(), _CLASSIFIER, _CLASSIFIER_VARIANT
+            )
         write_json(staged / CONFIG, manifest)
         if tokenizer is not None:
             tokenizer.save_to_preset(staged)
@@ -100,7 +103,7 @@ def load(cls, directory, interpolate_positions, overrides):
     check_sequence_length(
         config["sequence_length"], length, interpolate_positions, path
     )
-    fixed = set(overrides) & set(_ARCHITECTURE)
+    fixed = set(overrides) & {*_ARCHITECTURE, "head"}
     if fixed:
         raise ValueError(
             f"{sorted(fixed)} cannot be changed: the weights in {path} fit "
@@ -108,7 +111,7 @@ def load(cls, directory, interpolate_positions, overrides):
         )
     _check_sha256(path, manifest["sha256"])
     _check_sizes(path, config)
-    model = cls(**{**config, "sequence_length": length}, **overrides)
+    model = cls(**{**config, "sequence_length": length, **overrides})
     others = {"class_head/kernel"} if "classifier" in manifest else set()
     named = named_variables(model)
     _read_weights(named, path, others)
@@ -182,9 +185,9 @@ def read_manifest(path):
             f"igpt_keras {__version__}, which reads format {FORMAT}. Install "
             f"the version that wrote it ({manifest['igpt_keras']})."
         )
-    wanted = {"model": set(_ARCHITECTURE)}
+    wanted = {"model": (_ARCHITECTURE, _VARIANT)}
     if "classifier" in manifest:
-        wanted["classifier"] = {"num_classes", "generative_weight"}
+        wanted["classifier"] = (_CLASSIFIER, _CLASSIFIER_VARIANT)
     frozen = manifest.get("frozen", [])
     if not isinstance(frozen, list) or not all(
         isinstance(name, str) for name in frozen
@@ -193,14 +196,20 @@ def read_manifest(path):
             f"{path / CONFIG} is damaged: `frozen` is {frozen!r}, expected "
             "a list of names."
         )
-    for key, names in wanted.items():
+    for key, (names, variant) in wanted.items():
         found = manifest.get(key)
-        if not isinstance(found, dict) or set(found) != names:
+        if not isinstance(found, dict) or set(found) - set(variant) != {*names}:
             raise ValueError(
                 f"{path / CONFIG} is damaged: `{key}` is {found!r}, expected "
                 f"the keys {sorted(names)}."
             )
     return manifest
+
+
+def _described(config, names, variant):
+    """What of a configuration goes into a manifest."""
+    changed = [key for key, usual in variant.items() if config[key] != usual]
+    return {key: config[key] for key in (*names, *changed)}
 
 
 def check_saveable(model):
@@ -211,7 +220,7 @@ def check_saveable(model):
             "The model is quantized, and only weights in floating point are "
             "saved. Save it before `quantize`, and quantize what is opened."
         )
-    if {v.name for v in model.variables} - _WEIGHTS:
+    if {v.name for v in model.weights} - _WEIGHTS:
         raise ValueError(
             "The model has LoRA weights, which no preset and no other format "
             "knows. `model.save('model.keras')` and "
@@ -224,7 +233,7 @@ def is_quantized(model):
     """Whether Keras' `quantize` was called on a model or a part of it."""
     return any(
         "lora" not in v.name and (v.name not in _WEIGHTS or "int" in v.dtype)
-        for v in model.variables
+        for v in model.weights
     )
 
 
@@ -255,7 +264,7 @@ def freeze(named, names):
 def named_variables(model):
     """Variables by path, without the name scope the model was built in."""
     scope = model.embedding.position_embedding.path.removesuffix(_POSITIONS)
-    return {v.path.removeprefix(scope): v for v in model.variables}
+    return {v.path.removeprefix(scope): v for v in model.weights}
 
 
 def _check_sizes(path, config):

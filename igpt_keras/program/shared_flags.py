@@ -74,6 +74,14 @@ def define_palette(explanation):
     flags.DEFINE_string("palette", None, explanation)
 
 
+def define_model_palette():
+    """`--palette` of a model that may have brought its own."""
+    define_palette(
+        "Palette as .npy to tokenize images with. Defaults to the one that was "
+        "saved with the model."
+    )
+
+
 def define_vocabulary_size(least):
     """`--vocabulary_size`, of at least `least`."""
     flags.DEFINE_integer(
@@ -112,8 +120,48 @@ def define_masks(mask_rate):
     )
 
 
+def define_dtype():
+    """`--dtype`."""
+    flags.DEFINE_enum(
+        "dtype",
+        "float32",
+        ["float32", "mixed_bfloat16", "mixed_float16"],
+        "Keras dtype policy; mixed_float16 scales the loss.",
+    )
+
+
+def define_dropout():
+    """`--dropout`."""
+    flags.DEFINE_float(
+        "dropout",
+        0.0,
+        "Share of the embeddings and of each residual branch that training "
+        "drops.",
+        lower_bound=0,
+        upper_bound=0.99,
+    )
+
+
+def define_variant():
+    """`--head`, `--depth_scaled_mlp`, `--dropout`."""
+    flags.DEFINE_enum(
+        "head",
+        "zeros",
+        ["zeros", "normal", "tied"],
+        "The head over tokens: one that starts at zero, or from a normal, or "
+        "the token embedding (section A.1).",
+    )
+    flags.DEFINE_bool(
+        "depth_scaled_mlp",
+        False,
+        "Scale the start of the MLP's projections by depth too, as the paper's "
+        "text has it and the released code has not.",
+    )
+    define_dropout()
+
+
 def define_model(sizes, mask_rate):
-    """`--preset`, `--objective`, `--mask_rate`, `--dtype`.
+    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, the variant.
 
     Args:
         sizes: names of presets.
@@ -128,9 +176,8 @@ def define_model(sizes, mask_rate):
         "Next-token prediction, or predicting hidden tokens.",
     )
     define_masks(mask_rate)
-    flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "mixed_bfloat16"], "Keras dtype policy."
-    )
+    define_variant()
+    define_dtype()
 
 
 def define_learning_rate(default, explanation):
@@ -143,8 +190,20 @@ def define_learning_rate(default, explanation):
     )
 
 
+def define_adam(beta_1, beta_2):
+    """`--beta_1`, `--beta_2`, `--weight_decay`; betas with these defaults."""
+    flags.DEFINE_float("beta_1", beta_1, "Adam's first decay.")
+    flags.DEFINE_float("beta_2", beta_2, "Adam's second decay.")
+    flags.DEFINE_float(
+        "weight_decay",
+        0.0,
+        "Decoupled weight decay, of all but gains. The paper's is 0.",
+        lower_bound=0,
+    )
+
+
 def define_schedule(beta_1, beta_2):
-    """`--steps`, `--batch_size`, `--learning_rate`, `--warmup_steps`, betas.
+    """`--steps`, `--batch_size`, `--learning_rate`, `--warmup_steps`, Adam's.
 
     Args:
         beta_1: float. Default of `--beta_1`.
@@ -164,32 +223,28 @@ def define_schedule(beta_1, beta_2):
         "most a tenth of the steps.",
         lower_bound=0,
     )
-    flags.DEFINE_float("beta_1", beta_1, "Adam's first decay.")
-    flags.DEFINE_float("beta_2", beta_2, "Adam's second decay.")
+    define_adam(beta_1, beta_2)
 
 
-def define_selection():
-    """`--patience`, `--milestones`, `--fold_validation`: weights to keep."""
+def define_masks_of_evaluation(num_masks, mask_rate):
+    """`--mask_rate` and `--num_masks` of BERT, with these defaults."""
+    define_masks(mask_rate)
     flags.DEFINE_integer(
-        "patience",
-        None,
-        "Stop after so many periods without a lower validation loss. Defaults "
-        "to never. The weights with the lowest validation loss are kept either "
-        "way.",
+        "num_masks",
+        num_masks,
+        "BERT: masks drawn for each image; where it classifies, the modal "
+        "prediction is taken (section 4.6).",
         lower_bound=1,
     )
-    flags.DEFINE_list(
-        "milestones",
-        None,
-        "Steps whose checkpoints are kept, to draw loss against accuracy: the "
-        "first checkpoint at or after each. Defaults to powers of two of a "
-        "thousand steps (Figure 3); --milestones= keeps none.",
-    )
-    flags.register_validator(
-        "milestones",
-        lambda steps: all(step.isdecimal() for step in steps or ()),
-        message="expected steps, such as --milestones=1000,4000",
-    )
+
+
+def define_selection(patience):
+    """`--patience`, `--fold_validation`: weights to keep.
+
+    Args:
+        patience: str. The help of the first.
+    """
+    flags.DEFINE_integer("patience", None, patience, lower_bound=1)
     flags.DEFINE_bool(
         "fold_validation",
         False,
@@ -203,7 +258,51 @@ def define_selection():
             not values["fold_validation"] or values["patience"] is None
         ),
         message="--fold_validation trains on the validation images, so that "
-        "their loss cannot say when to stop. Leave out --patience.",
+        "they cannot say when to stop. Leave out --patience.",
+    )
+
+
+def define_finetuning():
+    """`--steps`, `--batch_size`, `--patience`, `--fold_validation`."""
+    flags.DEFINE_integer(
+        "steps",
+        None,
+        "Training steps at most. Defaults to 40 periods.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Images in a batch. Defaults to 128, or to all if there are fewer.",
+        lower_bound=1,
+    )
+    define_selection(
+        "Stop after so many periods without a better validation accuracy. "
+        "Defaults to 5. The weights with the best one are kept."
+    )
+    flags.register_multi_flags_validator(
+        ["fold_validation", "steps"],
+        lambda values: (
+            not values["fold_validation"] or values["steps"] is not None
+        ),
+        message="--fold_validation needs --steps, those that training with "
+        "validation stopped after: nothing says when to stop.",
+    )
+
+
+def define_milestones():
+    """`--milestones`."""
+    flags.DEFINE_list(
+        "milestones",
+        None,
+        "Steps whose checkpoints are kept, to draw loss against accuracy: the "
+        "first checkpoint at or after each. Defaults to powers of two of a "
+        "thousand steps (Figure 3); --milestones= keeps none.",
+    )
+    flags.register_validator(
+        "milestones",
+        lambda steps: all(step.isdecimal() for step in steps or ()),
+        message="expected steps, such as --milestones=1000,4000",
     )
 
 

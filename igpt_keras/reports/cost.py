@@ -7,8 +7,8 @@ def describe_run(config):
     Args:
         config: dict of everything it depends on, as in its `config.json`; all
             of it is shown. Read are `preset`, `objective`, `input_resolution`,
-            `model_resolution`, `vocabulary_size`, `steps`, `batch_size` and
-            `learning_rate`.
+            `model_resolution`, `vocabulary_size`, `steps`, `batch_size`,
+            `learning_rate` and `head`.
     """
     architecture = presets.architecture(
         config["preset"],
@@ -33,6 +33,7 @@ def describe_run(config):
         batch_size=batch_size,
     )
     tokens = batch_size * architecture["sequence_length"]
+    parameters = presets.count_parameters(**architecture, head=config["head"])
     rate, source = presets.choose_learning_rate(
         config["preset"], config["objective"], config["input_resolution"]
     )
@@ -40,7 +41,7 @@ def describe_run(config):
         **config,
         **architecture,
         "": "",
-        "parameters": f"{presets.count_parameters(**architecture):,}",
+        "parameters": f"{parameters:,}",
         "tokens per step": f"{tokens:,}",
         "tokens in all": f"{tokens * steps:,}",
         "FLOPs per step": f"{flops:.3g}",

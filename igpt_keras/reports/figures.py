@@ -184,6 +184,36 @@ def draw_probe_curve(path, probes, metrics):
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def draw_accuracy_curves(path, curves, chance):
+    """Writes validation accuracy against epochs, a line a run.
+
+    Args:
+        path: path of the PNG.
+        curves: dict by name of lists of dicts of `epochs`, those trained, and
+            `validation_accuracy`.
+        chance: float. Share of the largest class.
+    """
+    figure = Figure(figsize=(8, 5))
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        epochs = [point["epochs"] for point in curve]
+        percent = [100 * point["validation_accuracy"] for point in curve]
+        (line,) = axes.plot(epochs, percent, ".-", label=name)
+        if percent:
+            best = int(np.argmax(percent))
+            colour = line.get_color()
+            axes.plot(epochs[best], percent[best], "o", color=colour)
+    axes.axhline(
+        100 * chance, color="tab:gray", linestyle=":", label="largest class"
+    )
+    axes.set_title("validation accuracy; a dot where it is best")
+    axes.set_xlabel("epochs of the training images")
+    axes.set_ylabel("accuracy, per cent")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
 def probe_curve_image(history):
     """Accuracy against the layer as training went, a line a probe.
 

@@ -171,6 +171,7 @@ def linear_probe_summary(metrics, directory):
         f"test column {metrics['test_standard_error']:.1%}; the largest class "
         f"is {metrics['chance']:.1%}"
     )
+    lines += _masks(metrics["test_masks"])
     lines += _few_labels(metrics["low_data"])
     left = files_left(
         directory,
@@ -204,6 +205,55 @@ def _few_labels(low_data):
             ]
         )
     return ["", table(rows)]
+
+
+def finetuning_summary(metrics, directory):
+    """The closing lines of fine-tuning.
+
+    Args:
+        metrics: dict, as in its `metrics.json`.
+        directory: path of the run.
+    """
+    start = "fresh weights" if metrics["from_scratch"] else metrics["model"]
+    rows = [["", "validation", "test"]]
+    for name, key, text in (
+        ("accuracy", "accuracy", "{:.1%}"),
+        ("nats of the class", "class_nats", "{:.4f}"),
+        ("nats per token", "nats_per_token", "{:.4f}"),
+    ):
+        values = [metrics[f"{s}_{key}"] for s in ("validation", "test")]
+        rows.append([name, *(text.format(value) for value in values)])
+    lines = [
+        f"\n{start} on {metrics['dataset']}: {metrics['images']['train']:,} "
+        f"training images, weights of step {metrics['steps']:,}",
+        table(rows),
+        f"standard error on test {metrics['test_standard_error']:.1%}; the "
+        f"largest of {metrics['num_classes']:,} classes is "
+        f"{metrics['chance']:.1%}; trained {metrics['train_seconds']:.0f} s",
+        *_masks(metrics["test_masks"]),
+    ]
+    left = files_left(
+        directory,
+        {
+            "accuracy.png": "validation accuracy by epoch",
+            "metrics.json": "these numbers",
+            "preset": "the model: igpt_keras.IGPTClassifier.from_preset",
+            "logs": f"curves: tensorboard --logdir={directory}",
+        },
+    )
+    return "\n".join([*lines, "", left])
+
+
+def _masks(masks):
+    """BERT's accuracy by what is hidden, if it is BERT."""
+    if masks is None:
+        return []
+    return [
+        f"BERT on test: one mask {masks['one_mask_accuracy']:.1%} +- "
+        f"{masks['one_mask_deviation']:.1%} over {masks['num_masks']}, the "
+        f"class that most of these give {masks['ensemble_accuracy']:.1%}, "
+        f"nothing hidden {masks['no_mask_accuracy']:.1%}"
+    ]
 
 
 def palette_summary(metrics, directory):
@@ -280,7 +330,8 @@ def loss_summary(metrics, released_batch):
 
     Args:
         metrics: dict of `evaluation.average_losses`, `objective`, for BERT
-            `num_masks`, `mask_rate` and `seed`, and
+            `num_masks`, `mask_rate` and `seed`, `classes` (of
+            `evaluation.class_scores`, or `None`) and
             `released_nats_per_token`.
         released_batch: int. Images in a batch of the released script.
     """
@@ -311,6 +362,14 @@ def loss_summary(metrics, released_batch):
             f"rate {metrics['mask_rate']}, seed {metrics['seed']}; an image "
             "with nothing hidden counts as 0"
         )
+    classes = metrics["classes"]
+    if classes is not None:
+        lines.append(
+            f"accuracy {classes['accuracy']:.1%} +- "
+            f"{classes['standard_error']:.1%}, {classes['class_nats']:.4f} "
+            "nats of the class"
+        )
+        lines += _masks(classes["masks"])
     released = metrics["released_nats_per_token"]
     if released is not None:
         lines.append(

@@ -73,6 +73,48 @@ def pretraining_schedule(
     }
 
 
+def finetuning_schedule(
+    images,
+    steps=None,
+    batch_size=None,
+    period=None,
+    patience=None,
+    fold_validation=False,
+):
+    """How long to fine-tune, where nothing is said.
+
+    Section 3.4: batches as in pretraining, and no schedule of the learning
+    rate; validation accuracy says when to stop, so that `steps` are the most.
+
+    Args:
+        images: int. Training images.
+        steps: int. Defaults to 40 periods.
+        batch_size: int. Defaults to 128, or to the images if there are fewer.
+        period: int. Steps between validations. Defaults to an epoch, but at
+            least to 20 steps; an eighth of `steps` if these are given.
+        patience: int. Periods without a better validation accuracy after which
+            training stops. Defaults to 5.
+        fold_validation: bool. Whether validation images are trained on, so
+            that nothing stops. Defaults to `False`.
+
+    Returns:
+        dict of `steps`, `batch_size`, `period` and `patience`.
+
+    Raises:
+        ValueError: if `period` does not divide the steps.
+    """
+    batch_size = batch_size or min(128, images)
+    if steps is None:
+        period = period or max(20, images // batch_size)
+        steps = 40 * period
+    return {
+        "steps": steps,
+        "batch_size": batch_size,
+        "period": choose_period(steps, period),
+        "patience": None if fold_validation else patience or 5,
+    }
+
+
 def choose_period(steps, period=None, most=8):
     """Steps between two checkpoints, validations and probes.
 

@@ -214,3 +214,32 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             checkpoint.on_epoch_end(1, {"val_loss": 0.0})
     assert checkpoint.restore(compiled()) == 1
+
+
+def test_the_best_may_be_the_highest(tmp_path):
+    """And patience counts from it, also in another process."""
+    values = [0.25, 0.75, 0.5, 0.5]
+    model = compiled()
+    model.fit(tiny.token_ids(), tiny.token_ids(), verbose=0)
+
+    def checkpoint():
+        made = igpt_keras.TrainingCheckpoint(
+            tmp_path, "val_accuracy", patience=2, mode="max"
+        )
+        made.set_model(model)
+        return made
+
+    first = checkpoint()
+    for epoch, value in enumerate(values[:2]):
+        first.on_epoch_end(epoch, {"val_accuracy": value})
+    second = checkpoint()
+    assert second.restore(model) == 2
+    assert (second.best_value, second.best_epoch) == (0.75, 2)
+    model.stop_training = False
+    second.on_epoch_end(2, {"val_accuracy": values[2]})
+    assert not model.stop_training
+    second.on_epoch_end(3, {"val_accuracy": values[3]})
+    assert model.stop_training
+    assert second.restore_best(model) == 2
+    with pytest.raises(ValueError, match='"min" or "max"'):
+        igpt_keras.TrainingCheckpoint(tmp_path, mode="best")

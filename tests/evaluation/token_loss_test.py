@@ -89,6 +89,7 @@ def test_released_losses_stand_beside_the_sizes_they_are_of():
     table = reports.loss_summary(
         {
             "objective": "autoregressive",
+            "classes": None,
             **evaluation.average_losses(np.full((1, 64), 2.0895)),
             "released_nats_per_token": 2.0895,
         },

@@ -205,3 +205,69 @@ def test_from_config_leaves_its_argument_as_it_is():
         assert copy.get_config() == model.get_config() == config
     with pytest.raises(ValueError, match="cannot be cloned"):
         keras.models.clone_model(model)
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_head_reads_the_feature_of_its_layer(layer, tmp_path):
+    model, token_ids = classifier(head_layer=layer), tiny.token_ids()
+    features, _ = igpt_keras.extract_features(model.igpt, [(token_ids, LABELS)])
+    expected = array(model(token_ids)["class_logits"])
+    np.testing.assert_allclose(
+        expected, features[layer] @ array(model.class_head.kernel), atol=1e-4
+    )
+    model.save(tmp_path / "model.keras")
+    model.save_to_preset(tmp_path / "preset")
+    for copy in (
+        keras.saving.load_model(tmp_path / "model.keras", safe_mode=True),
+        igpt_keras.IGPTClassifier.from_preset(tmp_path / "preset"),
+    ):
+        assert copy.head_layer == layer
+        np.testing.assert_array_equal(
+            array(copy(token_ids)["class_logits"]), expected
+        )
+
+
+def test_later_layers_learn_no_class_of_an_earlier_one():
+    model = classifier(head_layer=1, generative_weight=0.0)
+    before = {v.path: array(v) for v in model.trainable_variables}
+    model.fit(tiny.token_ids(), LABELS, verbose=0)
+    moved = {
+        path.split("block_")[1][0]
+        for path, value in before.items()
+        if "block_" in path
+        for variable in model.trainable_variables
+        if variable.path == path and (array(variable) != value).any()
+    }
+    # The first block, and the norm in front of the second.
+    assert moved == {"0", "1"}
+    for variable in model.igpt.blocks[1].mlp_up.weights:
+        np.testing.assert_array_equal(array(variable), before[variable.path])
+
+
+def test_weight_of_the_classification_loss(tmp_path):
+    model, x = classifier(classification_weight=0.25), tiny.token_ids()
+    outputs = {k: array(v).astype("float64") for k, v in model(x).items()}
+    expected = reference.nats(outputs["token_logits"], x).mean()
+    expected += 0.25 * reference.nats(outputs["class_logits"], LABELS).mean()
+    loss = model.evaluate(x, LABELS, verbose=0)[0]
+    assert abs(loss - expected) < 1e-5
+    model.save_to_preset(tmp_path / "preset")
+    copy = igpt_keras.IGPTClassifier.from_preset(tmp_path / "preset")
+    assert copy.classification_weight == 0.25
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"head_layer": 4}, "head_layer=4 is none of 0 to 3"),
+        ({"head_layer": -1}, "head_layer must be an int >= 0"),
+        ({"classification_weight": -1}, "classification_weight must be >= 0"),
+        (
+            {"classification_weight": 0, "generative_weight": 0},
+            "there is no loss",
+        ),
+    ],
+)
+def test_refuses_heads_and_weights(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        igpt_keras.IGPTClassifier(tiny.model(), 3, **arguments)

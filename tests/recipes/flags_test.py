@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import recipe
+import tiny
 from conftest import ROOT
 from PIL import Image
 
@@ -20,6 +21,7 @@ from igpt_keras import training  # noqa: E402
 RECIPES = [path.stem for path in sorted((ROOT / "recipes").glob("*.py"))]
 REQUIRED = {
     "evaluate": {"model": "x", "dataset": "x"},
+    "finetune": {"model": "x", "dataset": "x"},
     "linear_probe": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
     "tokenize_dataset": {"dataset": "x", "palette": "x", "output": "x"},
@@ -91,6 +93,10 @@ PRETRAIN = {
     "preset": "igpt_micro",
     "objective": "bert",
     "mask_rate": 0.6,
+    "head": "normal",
+    "depth_scaled_mlp": True,
+    "dropout": 0.3,
+    "weight_decay": 0.2,
     "dtype": "mixed_bfloat16",
     "vocabulary_size": 5,
     "steps": 60,
@@ -122,11 +128,15 @@ def test_flags_of_pretrain(fitted, tmp_path):
         "sequence_length": 16,
         "vocabulary_size": 5,
         "objective": "bert",
+        "head": "normal",
+        "depth_scaled_mlp": True,
+        "dropout": 0.3,
     }.items():
         assert config[key] == value, key
     assert model.dtype_policy.name == "mixed_bfloat16"
     optimizer = model.optimizer
     assert (optimizer.beta_1, optimizer.beta_2) == (0.7, 0.8)
+    assert optimizer.weight_decay == 0.2
     rates = [float(optimizer._learning_rate(step)) for step in (0, 7, 60)]
     np.testing.assert_allclose(rates, [0, 0.25, 0], atol=1e-6)
     assert (found["steps"], found["period"]) == (60, 20)
@@ -169,6 +179,65 @@ def test_strategy_of_pretrain(strategy, fitted, tmp_path):
     model = fitted("pretrain", **flags, run_dir=tmp_path / "run")["model"]
     found = type(model.distribute_strategy).__name__
     assert (found == "MirroredStrategy") == (strategy == "mirrored")
+
+
+FINETUNE = {
+    "dataset": "digits",
+    "from_scratch": True,
+    "dropout": 0.3,
+    "dtype": "mixed_bfloat16",
+    "generative_weight": 0.5,
+    "classification_weight": 0.75,
+    "head_layer": 2,
+    "labels_per_class": 7,
+    "learning_rate": 0.25,
+    "beta_1": 0.7,
+    "beta_2": 0.8,
+    "weight_decay": 0.2,
+    "mask_rate": 0.6,
+    "steps": 60,
+    "batch_size": 48,
+    "patience": 3,
+    "evaluation_images": 70,
+    "period": 20,
+    "seed": 5,
+}
+
+
+def test_flags_of_finetune(fitted, tmp_path):
+    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
+    tiny.model("bert").save_to_preset(
+        tmp_path / "preset", igpt_keras.PaletteTokenizer(greys)
+    )
+    flags = {**FINETUNE, "model": tmp_path / "preset"}
+    found = fitted("finetune", **flags, run_dir=tmp_path / "run")
+    classifier = found["model"]
+    assert classifier.num_classes == 10 and classifier.head_layer == 2
+    assert classifier.generative_weight == 0.5
+    assert classifier.classification_weight == 0.75
+    assert classifier.igpt.dropout == 0.3
+    assert classifier.igpt.dtype_policy.name == "mixed_bfloat16"
+    optimizer = classifier.optimizer
+    assert (optimizer.beta_1, optimizer.beta_2) == (0.7, 0.8)
+    assert optimizer.weight_decay == 0.2
+    assert float(optimizer.learning_rate) == 0.25
+    assert (found["steps"], found["period"]) == (60, 20)
+    checkpoint = found["checkpoint"]
+    assert (checkpoint.patience, checkpoint.sign) == (3, -1)
+    assert checkpoint.monitor == "val_class_logits_accuracy"
+    batches = [y.numpy() for _, y in found["batches_from"](0).take(35)]
+    assert batches[0].shape == (48,)
+    # 24 times 70 images, of each class as many.
+    counts = np.bincount(np.concatenate(batches))
+    np.testing.assert_array_equal(counts, [24 * 7] * 10)
+    hidden = np.mean(
+        [x["mask"].numpy().mean() for x, _ in found["batches_from"](0).take(10)]
+    )
+    assert abs(hidden - 0.6) < 4 * np.sqrt(0.24 / 7680)
+    # Stopped by validation, and not by test.
+    labels = igpt_keras.data.open_split("digits", "validation", 4).labels
+    scored = [y for _, y in found["validation_data"].as_numpy_iterator()]
+    np.testing.assert_array_equal(np.concatenate(scored), labels[:70])
 
 
 VQ_VAE = {

@@ -184,3 +184,57 @@ def test_refuses(changes, message, preset, tmp_path):
     arguments = {"model": preset, "dataset": "digits", **changes}
     with pytest.raises((ValueError, flags.Error), match=message):
         recipe.run("linear_probe", **arguments, run_dir=tmp_path / "run")
+
+
+def test_bert_votes_under_masks(tmp_path, capsys):
+    """What each of the masks gives, by features under it."""
+    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
+    tokenizer = igpt_keras.PaletteTokenizer(greys)
+    preset = tmp_path / "preset"
+    tiny.model("bert").save_to_preset(preset, tokenizer=tokenizer)
+    metrics = recipe.run(
+        "linear_probe",
+        model=preset,
+        dataset="digits",
+        layers="1",
+        num_masks=3,
+        mask_rate=0.4,
+        seed=2,
+        run_dir=tmp_path / "run",
+    )
+    masks = metrics["test_masks"]
+    assert masks["num_masks"] == 3
+    assert "the class that most of these give" in capsys.readouterr().out
+    model, tokenizer = igpt_keras.open_weights(preset)
+    sets = data.TokenSets(tokenizer, 64, "bert", mask_rate=0.4, seed=2)
+    train, test = (
+        sets.evaluation(data.open_split("digits", split, 4))
+        for split in ("train", "test")
+    )
+    # Masks are of the rate, and of their own.
+    hidden = [
+        np.concatenate([x["mask"] for x, _ in test.masked(k)]) for k in (0, 1)
+    ]
+    for mask in hidden:
+        assert abs(mask.mean() - 0.4) < 4 * np.sqrt(0.24 / mask.size)
+    correlation = np.corrcoef(hidden[0].ravel(), hidden[1].ravel())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(hidden[0].size)
+    x, y = igpt_keras.extract_features(model, train.probe_inputs)
+    scaler = StandardScaler().fit(x[1])
+    strength = metrics["probe"][0]["regularization"]
+    probe = LogisticRegression(C=strength, max_iter=5000, tol=1e-6)
+    probe.fit(scaler.transform(x[1]), y)
+    inputs = [test.tokens, *map(test.masked, range(3))]
+    accuracies = []
+    for dataset in inputs:
+        x, y = igpt_keras.extract_features(model, dataset)
+        accuracies.append(probe.score(scaler.transform(x[1]), y))
+    np.testing.assert_allclose(
+        masks["no_mask_accuracy"], accuracies[0], atol=0.006
+    )
+    np.testing.assert_allclose(
+        masks["one_mask_accuracy"], np.mean(accuracies[1:]), atol=0.006
+    )
+    # The first of them is the one of the table.
+    test_accuracy = metrics["probe"][0]["test_accuracy"]
+    np.testing.assert_allclose(test_accuracy, accuracies[1], atol=0.006)

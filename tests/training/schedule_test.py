@@ -94,3 +94,22 @@ def test_milestones_are_powers_of_two_of_a_thousand_steps():
     for wrong in (0, 101):
         with pytest.raises(ValueError, match=f"Milestone {wrong} is no step"):
             training.milestone_epochs(100, 10, [wrong])
+
+
+def test_fine_tuning_validates_each_epoch():
+    found = training.finetuning_schedule(45_000)
+    assert found == {
+        "steps": 40 * 351,
+        "batch_size": 128,
+        "period": 351,
+        "patience": 5,
+    }
+    # Forty labels: batches of them all, validated after twenty.
+    found = training.finetuning_schedule(40)
+    assert (found["batch_size"], found["period"]) == (40, 20)
+    found = training.finetuning_schedule(45_000, steps=100, patience=2)
+    assert (found["steps"], found["period"], found["patience"]) == (100, 20, 2)
+    found = training.finetuning_schedule(1000, steps=8, fold_validation=True)
+    assert found["patience"] is None
+    with pytest.raises(ValueError, match="period=3 does not divide steps=8"):
+        training.finetuning_schedule(1000, steps=8, period=3)

@@ -1,0 +1,154 @@
+"""What fine-tuning needs besides a training run."""
+
+import json
+
+import numpy as np
+
+from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.probes.low_data import draw_balanced_subset
+from igpt_keras.storage.user_path import user_path
+
+# What Keras calls the accuracy of an `IGPTClassifier` on validation.
+ACCURACY = "val_class_logits_accuracy"
+
+
+def check_classes(splits):
+    """Raises a `ValueError` unless the classes of train can be learned.
+
+    Args:
+        splits: dict of `Split`: `train`, `validation` and `test`.
+    """
+    for name, split in splits.items():
+        if not len(split.labels) or split.labels.min() < 0:
+            raise ValueError(
+                f"{split.name} has no labels for its {name} images, and "
+                "classes cannot be learned without. Choose a dataset with "
+                "labels; of a folder, put the pictures in class directories."
+            )
+    found = np.unique(splits["train"].labels)
+    if len(found) < 2:
+        raise ValueError(
+            f"All {len(splits['train']):,} training images of "
+            f"{splits['train'].name} are of one class: there is nothing to "
+            "tell apart."
+        )
+
+
+def finetuning_images(
+    train, labels_per_class=None, fold_validation=False, seed=0
+):
+    """The `Split` to fine-tune on.
+
+    Args:
+        train: `Split`.
+        labels_per_class: int. Train on so many of each class, the ones of the
+            first subset of `low_data_accuracy` with this seed. Defaults to
+            all.
+        fold_validation: bool. Whether to train on the validation images too.
+            Defaults to `False`.
+        seed: int. Of that subset. Defaults to 0.
+
+    Raises:
+        ValueError: if a class has fewer images, or both are asked for.
+    """
+    if labels_per_class is None:
+        return train.with_validation() if fold_validation else train
+    if fold_validation:
+        raise ValueError(
+            "--labels_per_class takes few of the training images, and "
+            "--fold_validation more than there are. Leave one out."
+        )
+    return train.subset(
+        draw_balanced_subset(train.labels, labels_per_class, (seed, 0))
+    )
+
+
+def build_classifier(
+    opened,
+    num_classes,
+    from_scratch=False,
+    dropout=0.0,
+    dtype="float32",
+    head_layer=None,
+    generative_weight=1.0,
+    classification_weight=1.0,
+):
+    """The `IGPTClassifier` to fine-tune, in the strategy's scope.
+
+    Args:
+        opened: an `IGPT`, or an `IGPTClassifier`, whose class head is kept.
+        num_classes: int.
+        from_scratch: bool. Whether weights are fresh. Defaults to `False`.
+        dropout: float. Defaults to 0.
+        dtype: str, the Keras dtype policy. Defaults to `"float32"`.
+        head_layer: as for `IGPTClassifier`.
+        generative_weight: as for `IGPTClassifier`.
+        classification_weight: as for `IGPTClassifier`.
+
+    Raises:
+        ValueError: if the class head is of another number of classes.
+    """
+    igpt = getattr(opened, "igpt", opened)
+    if opened is not igpt and opened.num_classes != num_classes:
+        raise ValueError(
+            f"The model was fine-tuned on {opened.num_classes} classes, and "
+            f"the dataset has {num_classes}. Pass the weights that it was "
+            "fine-tuned from."
+        )
+    fresh = IGPT.from_config(
+        {**igpt.get_config(), "dropout": dropout, "dtype": dtype}
+    )
+    classifier = IGPTClassifier(
+        fresh,
+        num_classes,
+        generative_weight=generative_weight,
+        classification_weight=classification_weight,
+        head_layer=head_layer,
+    )
+    if not from_scratch:
+        fresh.set_weights(igpt.get_weights())
+        if opened is not igpt:
+            classifier.class_head.set_weights(opened.class_head.get_weights())
+    return classifier
+
+
+def accuracy_curve(epochs, steps_per_epoch, batch_size, images):
+    """Validation accuracy as fine-tuning went.
+
+    Args:
+        epochs: list of `Progress.epochs`.
+        steps_per_epoch: int. Steps of one of these.
+        batch_size: int. Images of a step.
+        images: int. Training images.
+
+    Returns:
+        list of dicts of `step`, `epochs` (of the training images) and
+        `validation_accuracy`.
+    """
+    return [
+        {
+            "step": logs["epoch"] * steps_per_epoch,
+            "epochs": logs["epoch"] * steps_per_epoch * batch_size / images,
+            "validation_accuracy": logs[ACCURACY],
+        }
+        for logs in epochs
+    ]
+
+
+def read_accuracy_curve(directory):
+    """The `accuracy_curve` in the `metrics.json` of a run that is over.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = user_path(directory) / "metrics.json"
+    curve = None
+    if path.is_file():
+        curve = json.loads(path.read_text()).get("curve")
+    if curve is None:
+        raise ValueError(
+            f"{directory} is no fine-tuning run that is over: it has no "
+            f"{path.name} with an accuracy curve."
+        )
+    return curve
