@@ -29,14 +29,7 @@ def define_flags():
     shared_flags.define_weights()
     shared_flags.define_data("What pretrain.py takes, with labels.")
     shared_flags.define_model_palette()
-    flags.DEFINE_list(
-        "layers", ["all"], "Layers to probe, such as 0,6,12, or all."
-    )
-    flags.register_validator(
-        "layers",
-        lambda layers: layers == ["all"] or all(n.isdecimal() for n in layers),
-        message="expected all, or layers such as --layers=0,6,12",
-    )
+    shared_flags.define_layers()
     flags.DEFINE_list(
         "low_data",
         [],
@@ -87,16 +80,13 @@ def main(args):
 
     keras.utils.set_random_seed(args.seed)
     untrained = igpt_keras.IGPT.from_config(model.get_config())
-    layers = None
-    if args.layers != ["all"]:
-        layers = [int(layer) for layer in args.layers]
     metrics = program.call(
         evaluation.probe_weights,
         args,
         model=model,
         untrained=untrained,
         sets=sets,
-        layers=layers,
+        layers=shared_flags.layer_numbers(args.layers),
         low_data=[int(number) for number in args.low_data],
         verbose=1,
     )

@@ -2,6 +2,7 @@
 
 from igpt_keras.evaluation.class_scores import class_scores
 from igpt_keras.evaluation.finetuning_scores import finetuning_scores
+from igpt_keras.evaluation.grid_report import grid_report
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.mask_ensemble import modal_prediction

@@ -42,7 +42,7 @@ class FeatureExtractor:
     def __init__(self, model):
         self.model = model = getattr(model, "igpt", model)
         self.takes_mask = isinstance(model.input, dict)
-        self.feature_model = _FeatureModel(model)
+        self.feature_model = FeatureModel(model)
 
     @property
     def num_layers(self):
@@ -149,7 +149,7 @@ def _split(batch):
     return inputs, np.asarray(labels)
 
 
-class _FeatureModel(keras.Model):
+class FeatureModel(keras.Model):
     """Pooled features `(B, L + 1, D)` of a batch, and its labels.
 
     Labels ride along, so that one pass over a shuffled dataset keeps each
@@ -172,7 +172,11 @@ class _FeatureModel(keras.Model):
             inputs = {key: inputs[key] for key in ("token_ids", "mask")}
         else:
             inputs = inputs["token_ids"]
+        return {"features": self.features(inputs), "labels": labels}
+
+    def features(self, inputs):
+        """Float32 `(B, L + 1, D)` of what the model takes."""
         *states, last = self.states(inputs)
         layers = [norm(x) for norm, x in zip(self.norms, states)] + [last]
         pooled = [ops.mean(ops.cast(x, "float32"), axis=1) for x in layers]
-        return {"features": ops.stack(pooled, axis=1), "labels": labels}
+        return ops.stack(pooled, axis=1)

@@ -2,6 +2,7 @@
 
 from igpt_keras.program import interrupts
 from igpt_keras.program import shared_flags
+from igpt_keras.program.peak_memory import peak_memory
 from igpt_keras.program.start import call
 from igpt_keras.program.start import parse
 from igpt_keras.program.start import start

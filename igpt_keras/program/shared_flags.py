@@ -340,6 +340,23 @@ def define_probes():
     )
 
 
+def define_layers():
+    """`--layers`; see `layer_numbers`."""
+    flags.DEFINE_list(
+        "layers", ["all"], "Layers to probe, such as 0,6,12, or all."
+    )
+    flags.register_validator(
+        "layers",
+        lambda layers: layers == ["all"] or all(n.isdecimal() for n in layers),
+        message="expected all, or layers such as --layers=0,6,12",
+    )
+
+
+def layer_numbers(layers):
+    """The value of `--layers` as a list of int, `None` for all."""
+    return None if layers == ["all"] else [int(layer) for layer in layers]
+
+
 def define_pictures():
     """`--pictures`."""
     flags.DEFINE_integer(

@@ -14,6 +14,7 @@ from igpt_keras.reports.pictures import palette_squares
 from igpt_keras.reports.pictures import sample_pictures
 from igpt_keras.reports.pictures import tile
 from igpt_keras.reports.summaries import finetuning_summary
+from igpt_keras.reports.summaries import grid_summary
 from igpt_keras.reports.summaries import linear_probe_summary
 from igpt_keras.reports.summaries import loss_summary
 from igpt_keras.reports.summaries import palette_summary

@@ -256,6 +256,46 @@ def _masks(masks):
     ]
 
 
+def grid_summary(metrics, directory):
+    """The closing lines of probing weights by SGD.
+
+    Args:
+        metrics: dict of `grid_report`, with those of the run.
+        directory: path of the run.
+    """
+    rates = [f"{rate:g}" for rate in metrics["learning_rates"]]
+    rows = [["layer", *rates, "test"]]
+    joined = f"{len(metrics['layers'])} layers joined"
+    for row in metrics["probe"]:
+        layer = joined if row["layer"] is None else str(row["layer"])
+        by_rate = [f"{accuracy:.1%}" for accuracy in row["validation_by_rate"]]
+        rows.append([layer, *by_rate, f"{row['test_accuracy']:.1%}"])
+    lines = table(rows).split("\n")
+    layers = [row["layer"] for row in metrics["probe"]]
+    place = 1 + layers.index(metrics["chosen_layer"])
+    lines[place] += f"   <- chosen, at {metrics['learning_rate']:g}"
+    peak, kept = (
+        f"{metrics[f'{name}_bytes'] / 2**30:.2f} GiB"
+        for name in ("peak_memory", "feature")
+    )
+    return (
+        f"\n{metrics['model']} on {metrics['dataset']}: "
+        f"{metrics['steps']:,} steps; validation by learning rate, and test at "
+        "the best of these:\n" + "\n".join(lines) + "\nstandard error on test "
+        f"{metrics['test_standard_error']:.1%}; the largest class is "
+        f"{metrics['chance']:.1%}\n"
+        f"peak memory {peak}; features of all training images would take "
+        f"{kept} more\n\n"
+        + files_left(
+            directory,
+            {
+                "metrics.json": "these numbers",
+                "logs": f"curves: tensorboard --logdir={directory}",
+            },
+        )
+    )
+
+
 def palette_summary(metrics, directory):
     """The closing lines of training a palette: errors side by side.
 

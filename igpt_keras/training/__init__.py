@@ -17,5 +17,6 @@ from igpt_keras.training.schedule import choose_period
 from igpt_keras.training.schedule import finetuning_schedule
 from igpt_keras.training.schedule import milestone_epochs
 from igpt_keras.training.schedule import pretraining_schedule
+from igpt_keras.training.strategy import rebuilt
 from igpt_keras.training.strategy import shared_evenly
 from igpt_keras.training.strategy import strategy_scope

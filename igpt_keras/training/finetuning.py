@@ -8,6 +8,7 @@ from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.probes.low_data import draw_balanced_subset
 from igpt_keras.storage.user_path import user_path
+from igpt_keras.training.strategy import rebuilt
 
 # What Keras calls the accuracy of an `IGPTClassifier` on validation.
 ACCURACY = "val_class_logits_accuracy"
@@ -96,20 +97,20 @@ def build_classifier(
             f"the dataset has {num_classes}. Pass the weights that it was "
             "fine-tuned from."
         )
-    fresh = IGPT.from_config(
-        {**igpt.get_config(), "dropout": dropout, "dtype": dtype}
-    )
+    changes = {"dropout": dropout, "dtype": dtype}
+    if from_scratch:
+        start = IGPT.from_config({**igpt.get_config(), **changes})
+    else:
+        start = rebuilt(igpt, **changes)
     classifier = IGPTClassifier(
-        fresh,
+        start,
         num_classes,
         generative_weight=generative_weight,
         classification_weight=classification_weight,
         head_layer=head_layer,
     )
-    if not from_scratch:
-        fresh.set_weights(igpt.get_weights())
-        if opened is not igpt:
-            classifier.class_head.set_weights(opened.class_head.get_weights())
+    if opened is not igpt and not from_scratch:
+        classifier.class_head.set_weights(opened.class_head.get_weights())
     return classifier
 
 

@@ -39,6 +39,18 @@ def strategy_scope(strategy, batch_size):
     return mirrored.scope()
 
 
+def rebuilt(model, **changes):
+    """An `IGPT` again, with its weights, in the strategy's scope.
+
+    Args:
+        model: an `IGPT` from outside of it.
+        **changes: of its configuration, which leave the weights what they are.
+    """
+    copy = type(model).from_config({**model.get_config(), **changes})
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def shared_evenly(count, model):
     """How many of so many images divide among the replicas of a model.
 

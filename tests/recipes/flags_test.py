@@ -23,6 +23,7 @@ REQUIRED = {
     "evaluate": {"model": "x", "dataset": "x"},
     "finetune": {"model": "x", "dataset": "x"},
     "linear_probe": {"model": "x", "dataset": "x"},
+    "linear_probe_sgd": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
     "tokenize_dataset": {"dataset": "x", "palette": "x", "output": "x"},
     "train_palette": {"dataset": "x"},

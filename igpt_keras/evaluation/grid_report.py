@@ -1,0 +1,50 @@
+from igpt_keras.probes.labels import largest_class_share
+from igpt_keras.probes.logistic_regression import standard_error
+
+
+def grid_report(grid, validation, test):
+    """Accuracies of a trained `ProbeGrid`; test chooses nothing.
+
+    Args:
+        grid: a compiled `ProbeGrid`.
+        validation: `EvaluationSet` that learning rate and layer are chosen on.
+        test: `EvaluationSet`.
+
+    Returns:
+        dict of `probe`, for each layer `layer`, the chosen `learning_rate`,
+        `validation_accuracy`, `test_accuracy` and `validation_by_rate` (a list
+        by `learning_rates`); `layers` and `learning_rates` of the grid;
+        `chosen_layer`, `learning_rate`, `validation_accuracy` and
+        `test_accuracy` of the chosen probe; `test_standard_error`; and
+        `chance`, the largest class of test. With `concat` there is one row,
+        whose `layer` is `None`.
+    """
+    grid.evaluate(validation.probe_inputs, verbose=0)
+    on_validation = grid.accuracies
+    grid.evaluate(test.probe_inputs, verbose=0)
+    on_test = grid.accuracies
+    names = [None] if grid.concat else grid.layer_numbers
+    rows = []
+    for place, layer in enumerate(names):
+        rate = int(on_validation[:, place].argmax())
+        rows.append(
+            {
+                "layer": layer,
+                "learning_rate": float(grid.learning_rates[rate]),
+                "validation_accuracy": float(on_validation[rate, place]),
+                "test_accuracy": float(on_test[rate, place]),
+                "validation_by_rate": on_validation[:, place].tolist(),
+            }
+        )
+    chosen = max(rows, key=lambda row: row["validation_accuracy"])
+    error = standard_error(chosen["test_accuracy"], len(test.labels))
+    keys = ("learning_rate", "validation_accuracy", "test_accuracy")
+    return {
+        "probe": rows,
+        "layers": list(grid.layer_numbers),
+        "learning_rates": grid.learning_rates.tolist(),
+        "chosen_layer": chosen["layer"],
+        **{key: chosen[key] for key in keys},
+        "test_standard_error": error,
+        "chance": largest_class_share(test.labels),
+    }

@@ -1,0 +1,95 @@
+import shutil
+
+import numpy as np
+import pytest
+import recipe
+import tiny
+
+pytest.importorskip("tensorflow")
+
+import igpt_keras  # noqa: E402
+from igpt_keras import data  # noqa: E402
+from igpt_keras import probes  # noqa: E402
+
+FLAGS = {
+    "dataset": "digits",
+    "layers": "0,2",
+    "learning_rates": "3,0.1",
+    "steps": 40,
+    "period": 20,
+    "batch_size": 32,
+    "evaluation_images": 90,
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A model of 4x4 images in eleven greys."""
+    directory = tmp_path_factory.mktemp("model") / "preset"
+    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
+    tokenizer = igpt_keras.PaletteTokenizer(greys)
+    tiny.model().save_to_preset(directory, tokenizer=tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def probed(preset, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "run"
+    metrics = recipe.run("linear_probe_sgd", model=preset, **FLAGS, run_dir=run)
+    return run, metrics
+
+
+def test_is_a_grid_trained_on_the_same_batches(preset, probed):
+    """As the class gives it; rate and layer are chosen on validation."""
+    _, metrics = probed
+    model, tokenizer = igpt_keras.open_weights(preset)
+    sets = data.TokenSets(tokenizer, 32, seed=3)
+    grid = probes.ProbeGrid(model, 10, [0, 2], [3, 0.1])
+    grid.compile(40)
+    train = sets.training(data.open_split("digits", "train", 4), labels=True)
+    grid.fit(train, steps_per_epoch=40, verbose=0)
+    found = {}
+    for split in ("validation", "test"):
+        examples = sets.evaluation(data.open_split("digits", split, 4), 90)
+        grid.evaluate(examples.probe_inputs, verbose=0)
+        found[split] = grid.accuracies
+    on_validation, on_test = found["validation"], found["test"]
+    for place, row in enumerate(metrics["probe"]):
+        by_rate = on_validation[:, place]
+        np.testing.assert_allclose(row["validation_by_rate"], by_rate)
+        best = by_rate.argmax()
+        assert row["learning_rate"] == np.float32([3, 0.1])[best]
+        np.testing.assert_allclose(row["test_accuracy"], on_test[best, place])
+    place = on_validation.max(axis=0).argmax()
+    assert metrics["chosen_layer"] == [0, 2][place]
+    assert metrics["test_accuracy"] == metrics["probe"][place]["test_accuracy"]
+    assert metrics["feature_bytes"] == 4 * 1295 * 2 * 15
+    assert metrics["peak_memory_bytes"] > 2**27
+
+
+def test_stopped_and_continued_ends_the_same(preset, probed, tmp_path):
+    run, metrics = probed
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    (again / "checkpoints" / "epoch_00000002.npz").unlink()
+    found = recipe.run("linear_probe_sgd", model=preset, **FLAGS, run_dir=again)
+    assert found["probe"] == metrics["probe"]
+
+
+def test_joined_layers(preset, tmp_path, capsys):
+    flags = {**FLAGS, "steps": 4, "period": 4, "concat": True}
+    metrics = recipe.run(
+        "linear_probe_sgd", model=preset, **flags, run_dir=tmp_path / "run"
+    )
+    (row,) = metrics["probe"]
+    assert row["layer"] is None and metrics["layers"] == [0, 2]
+    assert "2 layers joined" in capsys.readouterr().out
+
+
+def test_refuses_layers_that_there_are_not(preset, tmp_path):
+    flags = {**FLAGS, "layers": "7"}
+    with pytest.raises(ValueError, match="layers must be of 0 to 3"):
+        recipe.run(
+            "linear_probe_sgd", model=preset, **flags, run_dir=tmp_path / "run"
+        )
