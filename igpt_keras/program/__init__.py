@@ -6,3 +6,5 @@ from igpt_keras.program.peak_memory import peak_memory
 from igpt_keras.program.start import call
 from igpt_keras.program.start import parse
 from igpt_keras.program.start import start
+from igpt_keras.program.subprogram import DIVERGED
+from igpt_keras.program.subprogram import run_script

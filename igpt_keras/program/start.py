@@ -11,13 +11,15 @@ from absl import app
 from absl import flags
 
 from igpt_keras.program import interrupts
+from igpt_keras.program.subprogram import DIVERGED
 
 
 def start(main, define_flags, stopped="Stopped."):
     """Parses the command line, runs a script and ends the process.
 
-    What the user can mend ends with one line and status 1, a signal (Ctrl-C,
-    SIGTERM) with status 130, see `interrupts`; words that are no flags, wrong
+    What the user can mend ends with one line and status 1, training that
+    diverged with status 3, and a signal (Ctrl-C, SIGTERM) with status 130, see
+    `interrupts`; words that are no flags, wrong
     flags and `--help` as `absl.app` does.
 
     Args:
@@ -86,7 +88,10 @@ def reported(program):
     """Ends the program with the message of an error that the user can mend."""
     try:
         yield
-    except (ValueError, ImportError, OSError, FloatingPointError) as error:
+    except FloatingPointError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        sys.exit(DIVERGED)
+    except (ValueError, ImportError, OSError) as error:
         sys.exit(f"{program}: {error}")
     except Exception as error:
         # tf.data wraps what a function of ours raises, with its traceback.

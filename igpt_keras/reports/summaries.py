@@ -1,8 +1,9 @@
-"""The closing lines of each program."""
+"""The closing lines of programs that train on images alone."""
 
 import json
 import urllib.parse
 
+from igpt_keras.reports.evaluation_summaries import describe_ties
 from igpt_keras.reports.tables import files_left
 from igpt_keras.reports.tables import table
 
@@ -97,7 +98,7 @@ def _probes(metrics):
     ]
     probes = table(rows).split("\n")
     probes[1 + metrics["chosen_layer"]] += "   <- chosen on training images"
-    probes += _ties(metrics)
+    probes += describe_ties(metrics)
     probes.append(
         f"{metrics['probe_images']:,} images to fit and choose on; standard "
         f"error of the test column {metrics['test_standard_error']:.1%}; the "
@@ -123,177 +124,6 @@ def _probes(metrics):
             f"{low['raw_pixels_standard_deviation']:.1%}",
         ]
     return lines
-
-
-def _ties(metrics):
-    """A line of the layers that cannot be told from the chosen one, if any."""
-    ties = [n for n in metrics["tied_layers"] if n != metrics["chosen_layer"]]
-    if not ties:
-        return []
-    layers = ", ".join(map(str, ties))
-    return [f"no layer is best: {layers} within a standard error"]
-
-
-def linear_probe_summary(metrics, directory):
-    """The closing lines of probing weights.
-
-    Args:
-        metrics: dict of `probe_weights`, with `model` and `dataset`.
-        directory: path of the results.
-    """
-    rows = [["layer", "C", "gradient", "validation", "test"]]
-    for row in metrics["probe"]:
-        norm = f"{row['gradient_norm']:.0e}" + "!" * (not row["converged"])
-        cells = [str(row["layer"]), f"{row['regularization']:g}", norm]
-        cells += [f"{row[f'{s}_accuracy']:.1%}" for s in ("validation", "test")]
-        rows.append(cells)
-    numbers = [row["layer"] for row in metrics["probe"]]
-    others = {
-        "raw pixels": metrics["raw_pixels_test_accuracy"],
-        f"untrained network, layer {metrics['untrained_layer']}": metrics[
-            "untrained_test_accuracy"
-        ],
-    }
-    joined = metrics["concatenated"]
-    if joined is not None:
-        name = f"{joined['layers']} layers, {joined['features']:,} features"
-        others = {name: joined["test_accuracy"], **others}
-    rows += [[name, "", "", "", f"{x:.1%}"] for name, x in others.items()]
-    lines = table(rows).split("\n")
-    chosen = numbers.index(metrics["chosen_layer"])
-    lines[1 + chosen] += "   <- chosen on validation images"
-    if any(not row["converged"] for row in metrics["probe"]):
-        lines.append("! L-BFGS stopped at its last iteration, not converged")
-    lines += _ties(metrics)
-    lines.append(
-        f"layer {numbers[-1]} is {100 * metrics['last_layer_loss']:.1f} points "
-        f"below layer {metrics['chosen_layer']} on test; standard error of the "
-        f"test column {metrics['test_standard_error']:.1%}; the largest class "
-        f"is {metrics['chance']:.1%}"
-    )
-    lines += _masks(metrics["test_masks"])
-    lines += _few_labels(metrics["low_data"])
-    left = files_left(
-        directory,
-        {
-            "probe_curve.png": "accuracy against depth",
-            "metrics.json": "these numbers",
-        },
-    )
-    return (
-        f"\n{metrics['model']} on {metrics['dataset']}: fitted on "
-        f"{metrics['probe_images']:,} images, chosen on "
-        f"{metrics['validation_images']:,}, tested on "
-        f"{metrics['test_images']:,}\n" + "\n".join(lines) + f"\n\n{left}"
-    )
-
-
-def _few_labels(low_data):
-    """Table 4's rows, accuracy and error of each number of labels a class."""
-    if not low_data:
-        return []
-    rows = [["labels a class", "accuracy", "error", "raw pixels"]]
-    for few in low_data:
-        accuracy, raw = few["chosen_layer_accuracy"], few["raw_pixels_accuracy"]
-        deviation = f"{few['chosen_layer_deviation']:.1%}"
-        rows.append(
-            [
-                f"{few['labels_per_class']:,}",
-                f"{accuracy:.1%} +- {deviation}",
-                f"{1 - accuracy:.1%} +- {deviation}",
-                f"{raw:.1%} +- {few['raw_pixels_deviation']:.1%}",
-            ]
-        )
-    return ["", table(rows)]
-
-
-def finetuning_summary(metrics, directory):
-    """The closing lines of fine-tuning.
-
-    Args:
-        metrics: dict, as in its `metrics.json`.
-        directory: path of the run.
-    """
-    start = "fresh weights" if metrics["from_scratch"] else metrics["model"]
-    rows = [["", "validation", "test"]]
-    for name, key, text in (
-        ("accuracy", "accuracy", "{:.1%}"),
-        ("nats of the class", "class_nats", "{:.4f}"),
-        ("nats per token", "nats_per_token", "{:.4f}"),
-    ):
-        values = [metrics[f"{s}_{key}"] for s in ("validation", "test")]
-        rows.append([name, *(text.format(value) for value in values)])
-    lines = [
-        f"\n{start} on {metrics['dataset']}: {metrics['images']['train']:,} "
-        f"training images, weights of step {metrics['steps']:,}",
-        table(rows),
-        f"standard error on test {metrics['test_standard_error']:.1%}; the "
-        f"largest of {metrics['num_classes']:,} classes is "
-        f"{metrics['chance']:.1%}; trained {metrics['train_seconds']:.0f} s",
-        *_masks(metrics["test_masks"]),
-    ]
-    left = files_left(
-        directory,
-        {
-            "accuracy.png": "validation accuracy by epoch",
-            "metrics.json": "these numbers",
-            "preset": "the model: igpt_keras.IGPTClassifier.from_preset",
-            "logs": f"curves: tensorboard --logdir={directory}",
-        },
-    )
-    return "\n".join([*lines, "", left])
-
-
-def _masks(masks):
-    """BERT's accuracy by what is hidden, if it is BERT."""
-    if masks is None:
-        return []
-    return [
-        f"BERT on test: one mask {masks['one_mask_accuracy']:.1%} +- "
-        f"{masks['one_mask_deviation']:.1%} over {masks['num_masks']}, the "
-        f"class that most of these give {masks['ensemble_accuracy']:.1%}, "
-        f"nothing hidden {masks['no_mask_accuracy']:.1%}"
-    ]
-
-
-def grid_summary(metrics, directory):
-    """The closing lines of probing weights by SGD.
-
-    Args:
-        metrics: dict of `grid_report`, with those of the run.
-        directory: path of the run.
-    """
-    rates = [f"{rate:g}" for rate in metrics["learning_rates"]]
-    rows = [["layer", *rates, "test"]]
-    joined = f"{len(metrics['layers'])} layers joined"
-    for row in metrics["probe"]:
-        layer = joined if row["layer"] is None else str(row["layer"])
-        by_rate = [f"{accuracy:.1%}" for accuracy in row["validation_by_rate"]]
-        rows.append([layer, *by_rate, f"{row['test_accuracy']:.1%}"])
-    lines = table(rows).split("\n")
-    layers = [row["layer"] for row in metrics["probe"]]
-    place = 1 + layers.index(metrics["chosen_layer"])
-    lines[place] += f"   <- chosen, at {metrics['learning_rate']:g}"
-    peak, kept = (
-        f"{metrics[f'{name}_bytes'] / 2**30:.2f} GiB"
-        for name in ("peak_memory", "feature")
-    )
-    return (
-        f"\n{metrics['model']} on {metrics['dataset']}: "
-        f"{metrics['steps']:,} steps; validation by learning rate, and test at "
-        "the best of these:\n" + "\n".join(lines) + "\nstandard error on test "
-        f"{metrics['test_standard_error']:.1%}; the largest class is "
-        f"{metrics['chance']:.1%}\n"
-        f"peak memory {peak}; features of all training images would take "
-        f"{kept} more\n\n"
-        + files_left(
-            directory,
-            {
-                "metrics.json": "these numbers",
-                "logs": f"curves: tensorboard --logdir={directory}",
-            },
-        )
-    )
 
 
 def palette_summary(metrics, directory):
@@ -363,57 +193,3 @@ def vq_vae_summary(metrics, directory):
         f"{metrics['input_resolution']} pixels, {metrics['vocabulary_size']} "
         f"codes:\n{table(rows)}\n\n{left}"
     )
-
-
-def loss_summary(metrics, released_batch):
-    """The loss of a model as a table, a column an averaging rule.
-
-    Args:
-        metrics: dict of `evaluation.average_losses`, `objective`, for BERT
-            `num_masks`, `mask_rate` and `seed`, `classes` (of
-            `evaluation.class_scores`, or `None`) and
-            `released_nats_per_token`.
-        released_batch: int. Images in a batch of the released script.
-    """
-    columns = {"all images": metrics["all_images"]}
-    if metrics["whole_batches"] is not None:
-        head = f"whole batches of {released_batch}"
-        columns[head] = metrics["whole_batches"]
-    rows = [["", *columns]]
-    for key, text in (
-        ("images", "{:,}"),
-        ("nats_per_token", "{:.4f}"),
-        ("bits_per_token", "{:.4f}"),
-        ("palette_bits_per_dimension", "{:.4f}"),
-        ("perplexity", "{:.3f}"),
-    ):
-        if key in metrics["all_images"]:
-            cells = [text.format(column[key]) for column in columns.values()]
-            rows.append([key.replace("_", " "), *cells])
-    lines = ["", table(rows)]
-    if metrics["whole_batches"] is None:
-        lines.append(
-            f"Fewer than {released_batch} images: the released script, which "
-            "takes whole batches only, would evaluate none."
-        )
-    if metrics["objective"] == "bert":
-        lines.append(
-            f"over hidden tokens; {metrics['num_masks']} mask(s) an image, "
-            f"rate {metrics['mask_rate']}, seed {metrics['seed']}; an image "
-            "with nothing hidden counts as 0"
-        )
-    classes = metrics["classes"]
-    if classes is not None:
-        lines.append(
-            f"accuracy {classes['accuracy']:.1%} +- "
-            f"{classes['standard_error']:.1%}, {classes['class_nats']:.4f} "
-            "nats of the class"
-        )
-        lines += _masks(classes["masks"])
-    released = metrics["released_nats_per_token"]
-    if released is not None:
-        lines.append(
-            f"released code, step 1,000,000, whole batches: {released:.4f} "
-            "nats per token"
-        )
-    return "\n".join(lines)

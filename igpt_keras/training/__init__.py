@@ -7,6 +7,7 @@ from igpt_keras.training.finetuning import check_classes
 from igpt_keras.training.finetuning import finetuning_images
 from igpt_keras.training.finetuning import read_accuracy_curve
 from igpt_keras.training.fit import fit
+from igpt_keras.training.learning_rate_search import search_learning_rate
 from igpt_keras.training.linear_probes import linear_probes
 from igpt_keras.training.optimizer import paper_adam
 from igpt_keras.training.run_directory import RunDirectory

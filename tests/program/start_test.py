@@ -12,14 +12,20 @@ from igpt_keras.program.start import reported
 tf = pytest.importorskip("tensorflow")
 
 
-@pytest.mark.parametrize(
-    "kind", [ValueError, ImportError, OSError, FloatingPointError]
-)
+@pytest.mark.parametrize("kind", [ValueError, ImportError, OSError])
 def test_ends_with_the_message(kind):
     with pytest.raises(SystemExit) as info:
         with reported("train.py"):
             raise kind("Look there.")
     assert info.value.code == "train.py: Look there."
+
+
+def test_divergence_has_a_status_of_its_own(capsys):
+    with pytest.raises(SystemExit) as info:
+        with reported("train.py"):
+            raise FloatingPointError("Look there.")
+    assert info.value.code == program.DIVERGED == 3
+    assert capsys.readouterr().err == "train.py: Look there.\n"
 
 
 def test_ends_with_the_message_of_what_tf_data_ran():

@@ -135,6 +135,7 @@ def test_size_and_cost_of_a_run():
         "batch_size": 128,
         "steps": 1000,
         "learning_rate": 0.003,
+        "head": "zeros",
         "seed": 7,
     }
     text = reports.describe_run(config)

@@ -1,0 +1,32 @@
+def search_learning_rate(learning_rates, trial, mode="min"):
+    """The paper's search (section 3.4): stops at the first local optimum.
+
+    Args:
+        learning_rates: sequence of float, in the order to try: descending.
+        trial: function of a learning rate to a float, what training with it
+            reached, or to `None` if it diverged, which is worse than anything.
+        mode: `"min"` if lower is better, or `"max"`. Defaults to `"min"`.
+
+    Returns:
+        `(best, trials)`: the best learning rate, `None` if all diverged, and a
+        list of a dict a trial: `learning_rate` and `value`.
+
+    Example:
+    >>> losses = {0.01: None, 0.003: 2.3, 0.001: 2.1, 0.0003: 2.2, 0.0001: 2.0}
+    >>> best, trials = search_learning_rate(losses, losses.get)
+    >>> best, len(trials)
+    (0.001, 4)
+    """
+    sign = 1 if mode == "min" else -1
+    best, best_value, trials = None, None, []
+    for learning_rate in learning_rates:
+        value = trial(learning_rate)
+        trials.append({"learning_rate": learning_rate, "value": value})
+        better = value is not None and (
+            best is None or sign * value < sign * best_value
+        )
+        if better:
+            best, best_value = learning_rate, value
+        elif best is not None:
+            break
+    return best, trials
