@@ -7,6 +7,7 @@ from igpt_keras.reports.evaluation_summaries import linear_probe_summary
 from igpt_keras.reports.evaluation_summaries import loss_summary
 from igpt_keras.reports.evaluation_summaries import search_summary
 from igpt_keras.reports.figures import draw_accuracy_curves
+from igpt_keras.reports.figures import draw_chart
 from igpt_keras.reports.figures import draw_grids
 from igpt_keras.reports.figures import draw_palettes
 from igpt_keras.reports.figures import draw_probe_curve

@@ -214,6 +214,31 @@ def draw_accuracy_curves(path, curves, chance):
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def draw_chart(path, title, x_label, y_label, series, logarithmic=False):
+    """Writes lines of points, one a series.
+
+    Args:
+        path: path of the PNG.
+        title: str.
+        x_label: str.
+        y_label: str.
+        series: dict by name of pairs of lists, `(x, y)`.
+        logarithmic: bool. Whether the x axis is. Defaults to `False`.
+    """
+    figure = Figure(figsize=(8, 5))
+    axes = figure.subplots()
+    for name, (x, y) in series.items():
+        axes.plot(x, y, "o-", markersize=4, label=name)
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+
+
 def probe_curve_image(history):
     """Accuracy against the layer as training went, a line a probe.
 

@@ -1,0 +1,11 @@
+"""The paper's figures and tables: what to run, and what to make of it."""
+
+from igpt_keras.reproduction.pages import PAGES
+from igpt_keras.reproduction.price import describe_prices
+from igpt_keras.reproduction.price import price
+from igpt_keras.reproduction.run import Run
+from igpt_keras.reproduction.run import execute
+from igpt_keras.reproduction.run import in_order
+from igpt_keras.reproduction.run import read_results
+from igpt_keras.reproduction.scales import SCALES
+from igpt_keras.reproduction.write_page import write_page

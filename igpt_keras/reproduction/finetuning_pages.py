@@ -1,0 +1,266 @@
+"""Pages of fine-tuning and few labels: Figure 4, Tables 3 and 4."""
+
+import dataclasses
+import functools
+import itertools
+
+from igpt_keras.reproduction import experiments
+from igpt_keras.reproduction import paper_numbers
+from igpt_keras.reproduction.page import Content
+from igpt_keras.reproduction.page import Page
+from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import percent
+from igpt_keras.reproduction.page import trend
+
+OBJECTIVES = ("autoregressive", "bert")
+FINETUNINGS = {
+    "joint": {},
+    "classes alone": {"generative_weight": 0},
+    "from scratch": {"from_scratch": True},
+}
+LABELS_PER_CLASS = (4, 25, 400)
+
+
+def figure_4(scale, seeds):
+    """Autoregressive and BERT, by probes and by fine-tuning."""
+    dataset, runs = scale.labelled[0], {}
+    for objective in OBJECTIVES:
+        trained = [
+            experiments.pretraining(scale, scale.main, objective, seed=seed)
+            for seed in seeds
+        ]
+        runs["probe", objective] = [
+            experiments.probing(scale, run, dataset) for run in trained
+        ]
+        runs["fine-tuning", objective] = [
+            experiments.finetuning(scale, run, dataset) for run in trained
+        ]
+    title = "Autoregressive and BERT, probed and fine-tuned"
+    content = functools.partial(_figure_4, runs, dataset)
+    return Page(title, _all(runs), content)
+
+
+def _figure_4(runs, dataset, results):
+    page = Content()
+    accuracies = {
+        key: [
+            _test_accuracy(results[r.name])
+            for r in several
+            if r.name in results
+        ]
+        for key, several in runs.items()
+    }
+    papers = {}
+    if dataset == "cifar10":
+        papers = {
+            ("fine-tuning", "autoregressive"): paper_numbers.FINETUNING[
+                dataset
+            ],
+            ("fine-tuning", "bert"): paper_numbers.BERT_FINETUNING_CIFAR10,
+        }
+    for key, values in accuracies.items():
+        kind, objective = key
+        row = f"{objective}{', one mask' * (objective == 'bert')}"
+        page.cell(row, kind, papers.get(key), percent(values))
+    images = _images(results, runs["probe", OBJECTIVES[0]])
+    for kind in ("probe", "fine-tuning"):
+        _show_masks(
+            page, kind, found(results, runs[kind, "bert"], "test_masks"), images
+        )
+    page.trends.append(
+        trend(
+            "autoregressive features are above BERT's in the probe",
+            accuracies["probe", "autoregressive"],
+            accuracies["probe", "bert"],
+            images,
+        )
+    )
+    probes, tuned = (
+        [
+            one - other
+            for one, other in zip(
+                accuracies[kind, "autoregressive"], accuracies[kind, "bert"]
+            )
+        ]
+        for kind in ("probe", "fine-tuning")
+    )
+    statement = "fine-tuning closes the gap: it is larger in the probe"
+    page.trends.append(trend(statement, probes, tuned))
+    return page
+
+
+def _show_masks(page, kind, masks, images):
+    """BERT's accuracies by what is hidden, of probes or of fine-tuning."""
+    one, ensemble, none = (
+        [mask[f"{name}_accuracy"] for mask in masks]
+        for name in ("one_mask", "ensemble", "no_mask")
+    )
+    page.cell("bert, ensemble of masks", kind, None, percent(ensemble))
+    page.cell("bert, nothing hidden", kind, None, percent(none))
+    statement = f"{kind}: the ensemble of masks is above one mask"
+    page.trends.append(trend(statement, ensemble, one, images))
+
+
+def table_3(scale, seeds):
+    """Fine-tuning with the joint loss, with classes alone, from scratch."""
+    trained = [
+        experiments.pretraining(scale, scale.main, seed=s) for s in seeds
+    ]
+    runs = {
+        (dataset, name): [
+            experiments.finetuning(
+                scale,
+                run,
+                dataset,
+                name.replace(" ", "_") if changes else None,
+                **changes,
+            )
+            for run in trained
+        ]
+        for dataset in scale.labelled
+        for name, changes in FINETUNINGS.items()
+    }
+
+    def content(results):
+        page = Content()
+        for dataset in scale.labelled:
+            of_dataset = {name: runs[dataset, name] for name in FINETUNINGS}
+            _show_finetuning(page, dataset, of_dataset, results)
+        return page
+
+    return Page("Fine-tuning", _all(runs), content)
+
+
+def _show_finetuning(page, dataset, runs, results):
+    """Rows, trends and a chart of one dataset in Table 3."""
+    for method, value in paper_numbers.OTHERS_FINETUNING.get(
+        dataset, {}
+    ).items():
+        page.cell(method, dataset, value)
+    accuracies, series, curves = {}, {}, {}
+    for name, several in runs.items():
+        accuracies[name] = found(results, several, "test_accuracy")
+        paper = None
+        if name == "joint":
+            paper = paper_numbers.FINETUNING.get(dataset)
+        page.cell(f"iGPT, {name}", dataset, paper, percent(accuracies[name]))
+        for curve in found(results, several, "curve")[:1]:
+            curves[name] = curve
+            series[name] = (
+                [point["epochs"] for point in curve],
+                [100 * point["validation_accuracy"] for point in curve],
+            )
+    images = _images(results, runs["joint"])
+    for one, other in itertools.combinations(runs, 2):
+        statement = f"{dataset}: {one} is above {other}"
+        values = accuracies[one], accuracies[other]
+        page.trends.append(trend(statement, *values, images))
+    if {"joint", "from scratch"} <= set(curves):
+        page.cell(
+            "epochs until the best of from scratch, of its own",
+            dataset,
+            "1 of 18 (ImageNet)",
+            _epochs_to_reach(curves["joint"], curves["from scratch"]),
+        )
+    page.charts.append(
+        {
+            "title": f"fine-tuning on {dataset}",
+            "x_label": "epochs",
+            "y_label": "validation accuracy, per cent",
+            "series": series,
+        }
+    )
+
+
+def table_4(scale, seeds):
+    """Probes and fine-tuning with few labels."""
+    dataset = scale.labelled[0]
+    trained = experiments.pretraining(scale, scale.main)
+    labels = ",".join(map(str, LABELS_PER_CLASS))
+    probe = experiments.probing(scale, trained, dataset, low_data=labels)
+    # Not the run without few labels.
+    probe = dataclasses.replace(probe, name=f"{probe.name}_few")
+    few = [
+        experiments.finetuning(
+            scale,
+            trained,
+            dataset,
+            f"few_seed{seed}" if seed else "few",
+            seed=seed,
+            **{**scale.few, "labels_per_class": LABELS_PER_CLASS[0]},
+        )
+        for seed in seeds
+    ]
+    content = functools.partial(_table_4, probe, few)
+    return Page("Few labels", [probe, *few], content)
+
+
+def _table_4(probe, few, results):
+    page = Content()
+    columns = [f"{n} labels a class, error" for n in LABELS_PER_CLASS]
+    for method, values in paper_numbers.LOW_DATA.items():
+        for column, value in zip(columns, values):
+            if method != "iGPT-L" and value is not None:
+                page.cell(method, column, value)
+    rows = results.get(probe.name, {}).get("low_data", [None] * len(columns))
+    papers = paper_numbers.LOW_DATA["iGPT-L"]
+    for row, column, paper in zip(rows, columns, papers):
+        ours, raw = (
+            row and _error(row, name) for name in ("chosen_layer", "raw_pixels")
+        )
+        page.cell("iGPT, linear probe", column, paper, ours)
+        page.cell("raw pixels", column, None, raw)
+        if row:
+            page.trends.append(_above_pixels(row, column))
+    errors = [1 - a for a in found(results, few, "test_accuracy")]
+    paper = f"{100 - float(paper_numbers.LOW_DATA_FINETUNING):.1f}"
+    page.cell("iGPT, fine-tuned", columns[0], paper, percent(errors))
+    return page
+
+
+def _error(row, name):
+    error, deviation = 1 - row[f"{name}_accuracy"], row[f"{name}_deviation"]
+    return f"{100 * error:.1f} +- {100 * deviation:.1f}"
+
+
+def _above_pixels(row, column):
+    """The trend that features make fewer errors than pixels do."""
+    names = ("chosen_layer", "raw_pixels")
+    one, other = (row[f"{name}_accuracy"] for name in names)
+    # Of the mean of five subsets.
+    variances = [row[f"{name}_deviation"] ** 2 / 5 for name in names]
+    error = sum(variances) ** 0.5
+    statement = f"{column}: below that of raw pixels"
+    return trend(statement, [one], [other], error=error)
+
+
+def _all(runs):
+    return [run for several in runs.values() for run in several]
+
+
+def _test_accuracy(metrics):
+    """Of fine-tuning, or of the layer that the probe's validation chose."""
+    if "test_accuracy" in metrics:
+        return metrics["test_accuracy"]
+    rows = {row["layer"]: row["test_accuracy"] for row in metrics["probe"]}
+    return rows[metrics["chosen_layer"]]
+
+
+def _images(results, runs):
+    """Test images of runs, if one is over."""
+    for run in runs:
+        metrics = results.get(run.name, {})
+        if "test_images" in metrics:
+            return metrics["test_images"]
+        if "images" in metrics:
+            return metrics["images"]["test"]
+    return None
+
+
+def _epochs_to_reach(curve, other):
+    """Epochs until the best of another run, and those that it took itself."""
+    best = max(other, key=lambda point: point["validation_accuracy"])
+    for point in curve:
+        if point["validation_accuracy"] >= best["validation_accuracy"]:
+            return f"{point['epochs']:.1f} of {best['epochs']:.1f}"
+    return f"not in {curve[-1]['epochs']:.1f}"

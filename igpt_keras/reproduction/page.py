@@ -1,0 +1,110 @@
+import dataclasses
+import typing
+
+import numpy as np
+
+# Standard errors apart that two numbers have to be.
+APART = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A figure, table or section of the paper.
+
+    Attributes:
+        title: str, what the paper shows there.
+        runs: list of `Run`.
+        content: function of `read_results`, of which runs may be missing, to a
+            `Content`.
+    """
+
+    title: str
+    runs: list
+    content: typing.Callable
+
+
+@dataclasses.dataclass
+class Content:
+    """What a page shows of the runs that are over.
+
+    Attributes:
+        cells: list of dicts: `row`, `column`, `paper` (str or `None`) and
+            `ours` (str or `None`).
+        trends: list of dicts of `trend`.
+        charts: list of dicts, what `reports.draw_chart` takes but the path.
+    """
+
+    cells: list = dataclasses.field(default_factory=list)
+    trends: list = dataclasses.field(default_factory=list)
+    charts: list = dataclasses.field(default_factory=list)
+
+    def cell(self, row, column, paper=None, ours=None):
+        """Adds a cell."""
+        cell = {"row": row, "column": column, "paper": paper, "ours": ours}
+        self.cells.append(cell)
+
+
+def found(results, runs, key):
+    """Values of a key in what runs left, of those that left it."""
+    metrics = [results[run.name] for run in runs if run.name in results]
+    return [m[key] for m in metrics if m.get(key) is not None]
+
+
+def percent(values):
+    """Mean of fractions, with the deviation over seeds, in per cent."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f}"
+    deviation = np.std(values, ddof=1)
+    return f"{100 * np.mean(values):.1f} +- {100 * deviation:.1f}"
+
+
+def number(values):
+    """Mean of numbers, with the deviation over seeds."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{np.mean(values):.4f} +- {np.std(values, ddof=1):.4f}"
+
+
+def trend(statement, one, other, images=None, error=None):
+    """Whether one number is above another.
+
+    Args:
+        statement: str, that it is.
+        one: list of float, one a seed.
+        other: list of float.
+        images: int. Of accuracies, those that they are measured on. Defaults to
+            `None`: what seeds say counts alone.
+        error: float. The difference's standard error by other means. Defaults
+            to `None`.
+
+    Returns:
+        dict of `statement`, `verdict` ("shown", "not shown", "cannot be told"
+        apart, or "not measured"), `difference` and its `standard_error`, which
+        is the largest of the one over seeds, the binomial one and `error`; or
+        `None` if there is none.
+    """
+    if not one or not other:
+        verdict = {"verdict": "not measured", "difference": None}
+        return {"statement": statement, **verdict, "standard_error": None}
+    difference = float(np.mean(one) - np.mean(other))
+    errors = [] if error is None else [error]
+    if min(len(one), len(other)) > 1:
+        variances = [np.var(x, ddof=1) / len(x) for x in (one, other)]
+        errors.append(float(np.sqrt(sum(variances))))
+    if images is not None:
+        shares = [np.mean(one), np.mean(other)]
+        errors.append(float(np.sqrt(sum(p * (1 - p) for p in shares) / images)))
+    error = max(errors, default=None)
+    verdict = "shown" if difference > 0 else "not shown"
+    if error is not None and abs(difference) < APART * error:
+        verdict = "cannot be told"
+    return {
+        "statement": statement,
+        "verdict": verdict,
+        "difference": difference,
+        "standard_error": error,
+    }

@@ -1,0 +1,296 @@
+"""Pages of linear probes: Figures 2 and 3, Tables 1 and 2, section 4.4."""
+
+import numpy as np
+
+from igpt_keras import presets
+from igpt_keras.reproduction import experiments
+from igpt_keras.reproduction import paper_numbers
+from igpt_keras.reproduction.page import Content
+from igpt_keras.reproduction.page import Page
+from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import number
+from igpt_keras.reproduction.page import percent
+from igpt_keras.reproduction.page import trend
+
+
+def figure_2(scale, seeds):
+    """Accuracy against depth."""
+    main = scale.main
+    runs = {
+        dataset: [
+            experiments.probing(
+                scale, experiments.pretraining(scale, main, seed=s), dataset
+            )
+            for s in seeds
+        ]
+        for dataset in scale.labelled
+    }
+
+    def content(results):
+        page, series = Content(), {}
+        for dataset, probes in runs.items():
+            over = [results[p.name] for p in probes if p.name in results]
+            if over:
+                rows = over[0]["probe"]
+                layers = [row["layer"] for row in rows]
+                accuracies = [100 * row["test_accuracy"] for row in rows]
+                series[dataset] = (layers, accuracies)
+            best = [_best(metrics) for metrics in over]
+            last = [m["probe"][-1]["test_accuracy"] for m in over]
+            first = [m["probe"][0]["test_accuracy"] for m in over]
+            is_cifar10 = dataset == "cifar10"
+            page.cell(
+                f"{dataset}, last layer below the best, points",
+                main,
+                paper_numbers.LAST_LAYER_LOSS if is_cifar10 else None,
+                percent([b - x for b, x in zip(best, last)]),
+            )
+            images = over[0]["test_images"] if over else None
+            for name, others in (("last", last), ("first", first)):
+                statement = f"{dataset}: a layer inside beats the {name}"
+                page.trends.append(trend(statement, best, others, images))
+        page.charts.append(
+            {
+                "title": f"linear probes of {main}, test",
+                "x_label": "layer",
+                "y_label": "accuracy, per cent",
+                "series": series,
+            }
+        )
+        return page
+
+    return Page("Linear probes by layer", _all(runs), content)
+
+
+def figure_3(scale, seeds):
+    """Validation loss against the probe's accuracy along training."""
+    runs = {
+        preset: [experiments.pretraining(scale, preset, seed=s) for s in seeds]
+        for preset in scale.sizes
+    }
+
+    def content(results):
+        page, points, losses = Content(), {}, {}
+        for preset, trained in runs.items():
+            over = [results[r.name] for r in trained if r.name in results]
+            page.cell(
+                preset,
+                "validation, nats per token",
+                ours=number(
+                    found(results, trained, "validation_nats_per_token")
+                ),
+            )
+            for metrics in over[:1]:
+                points[preset] = _along(metrics)
+                epochs = metrics["progress"]["epochs"]
+                every = metrics["steps"] / max(1, len(epochs))
+                losses[preset] = (
+                    [every * logs["epoch"] for logs in epochs],
+                    [logs["val_loss"] for logs in epochs],
+                )
+            rising = [_share_rising(_along(metrics)[1]) for metrics in over]
+            page.cell(
+                preset,
+                "probes above the one before, as the loss falls",
+                ours=percent(rising),
+            )
+        for small, large in zip(list(runs), list(runs)[1:]):
+            pairs = [
+                _at_equal_loss(_along(results[a.name]), _along(results[b.name]))
+                for a, b in zip(runs[small], runs[large])
+                if a.name in results and b.name in results
+            ]
+            statement = f"at equal loss {large} is above {small}"
+            here, there = (
+                [pair[i] for pair in pairs if pair is not None] for i in (0, 1)
+            )
+            page.trends.append(trend(statement, there, here))
+        page.charts += [
+            {
+                "title": "linear probe of the chosen layer, along training",
+                "x_label": "validation loss, nats per token",
+                "y_label": "validation accuracy, per cent",
+                "series": points,
+            },
+            {
+                "title": "expected loss",
+                "x_label": "step",
+                "y_label": "validation loss, nats per token",
+                "series": losses,
+            },
+        ]
+        return page
+
+    return Page("Loss against the probe's accuracy", _all(runs), content)
+
+
+def table_1(scale, seeds):
+    """Linear probes of the main model on small datasets."""
+    main = scale.main
+    runs = {
+        dataset: [
+            experiments.probing(
+                scale, experiments.pretraining(scale, main, seed=s), dataset
+            )
+            for s in seeds
+        ]
+        for dataset in scale.labelled
+    }
+
+    def content(results):
+        page = Content()
+        for dataset, probes in runs.items():
+            over = [results[p.name] for p in probes if p.name in results]
+            for name, value in paper_numbers.OTHERS_LINEAR_PROBE[
+                dataset
+            ].items():
+                page.cell(name, dataset, value)
+            best = [_best(metrics) for metrics in over]
+            paper = paper_numbers.LINEAR_PROBE[dataset]
+            page.cell("iGPT, best layer", dataset, paper, percent(best))
+            joined = [m["concatenated"]["test_accuracy"] for m in over]
+            page.cell(
+                f"iGPT, {scale.concat} layers", dataset, None, percent(joined)
+            )
+            for key in ("raw_pixels", "untrained"):
+                values = found(results, probes, f"{key}_test_accuracy")
+                page.cell(key.replace("_", " "), dataset, None, percent(values))
+            raw = found(results, probes, "raw_pixels_test_accuracy")
+            images = over[0]["test_images"] if over else None
+            page.trends += [
+                trend(f"{dataset}: above raw pixels", best, raw, images),
+                trend(
+                    f"{dataset}: joined layers above one", joined, best, images
+                ),
+            ]
+        return page
+
+    return Page("Linear probes on small datasets", _all(runs), content)
+
+
+def table_2(scale, seeds):
+    """Linear probes by SGD beside other methods."""
+    main = scale.main
+    trained = [experiments.pretraining(scale, main, seed=s) for s in seeds]
+    runs = {
+        concat: [
+            experiments.probing_by_sgd(scale, run, main, concat)
+            for run in trained
+        ]
+        for concat in (False, True)
+    }
+
+    def content(results):
+        page = Content()
+        for (
+            method,
+            side,
+            size,
+            features,
+            value,
+        ) in paper_numbers.IMAGENET_PROBES:
+            row = f"{method}, {side} pixels, {size} M, {features} features"
+            page.cell(row, "ImageNet", value)
+        width = presets.IGPT[main]["hidden_dim"]
+        for concat, probes in runs.items():
+            features = width * (scale.concat if concat else 1)
+            values = found(results, probes, "test_accuracy")
+            row = f"ours: {main}, {features} features"
+            page.cell(row, scale.sgd["dataset"], None, percent(values))
+        return page
+
+    return Page("Linear probes by SGD", _all(runs), content)
+
+
+def section_4_4(scale, seeds):
+    """Linear probes by SGD, by size, and of joined layers."""
+    runs = {}
+    for preset in scale.sizes:
+        trained = [
+            experiments.pretraining(scale, preset, seed=s) for s in seeds
+        ]
+        for concat in (False, True):
+            runs[preset, concat] = [
+                experiments.probing_by_sgd(scale, run, preset, concat)
+                for run in trained
+            ]
+
+    def content(results):
+        page = Content()
+        accuracies = {
+            key: found(results, probes, "test_accuracy")
+            for key, probes in runs.items()
+        }
+        for (preset, concat), values in accuracies.items():
+            column = f"{scale.concat} layers joined" if concat else "best layer"
+            paper = (
+                None if concat else paper_numbers.IMAGENET_BY_SIZE.get(preset)
+            )
+            page.cell(preset, column, paper, percent(values))
+        sizes = list(scale.sizes)
+        for small, large in zip(sizes, sizes[1:]):
+            page.trends.append(
+                trend(
+                    f"{large} above {small}",
+                    accuracies[large, False],
+                    accuracies[small, False],
+                    _test_images(results, runs[large, False]),
+                )
+            )
+        for preset in sizes:
+            page.trends.append(
+                trend(
+                    f"{preset}: joined layers above the best one",
+                    accuracies[preset, True],
+                    accuracies[preset, False],
+                    _test_images(results, runs[preset, True]),
+                )
+            )
+        return page
+
+    return Page("Linear probes by SGD, by size", _all(runs), content)
+
+
+def _all(runs):
+    return [run for several in runs.values() for run in several]
+
+
+def _best(metrics):
+    """Test accuracy of the layer that validation chose."""
+    rows = {row["layer"]: row["test_accuracy"] for row in metrics["probe"]}
+    return rows[metrics["chosen_layer"]]
+
+
+def _test_images(results, runs):
+    images = found(results, runs, "images")
+    return images[0]["test"] if images else None
+
+
+def _along(metrics):
+    """Validation loss, and accuracy of the chosen layer, of each probe."""
+    probes = metrics["progress"]["probes"]
+    chosen = [
+        p["accuracy"][p["layers"].index(p["chosen_layer"])] for p in probes
+    ]
+    losses = [p["validation_loss"] for p in probes]
+    return losses, [100 * accuracy for accuracy in chosen]
+
+
+def _share_rising(values):
+    pairs = list(zip(values, values[1:]))
+    return sum(b > a for a, b in pairs) / max(1, len(pairs))
+
+
+def _at_equal_loss(one, other):
+    """Mean accuracy of a run's probes, and another's where it had their loss.
+
+    Between its probes it is a straight line. `None` where they have no loss in
+    common.
+    """
+    (x, y), (u, v) = (map(np.array, run) for run in (one, other))
+    order = np.argsort(u)
+    inside = (x >= u.min()) & (x <= u.max())
+    if not inside.any():
+        return None
+    there = np.interp(x[inside], u[order], v[order])
+    return y[inside].mean() / 100, there.mean() / 100

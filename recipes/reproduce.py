@@ -1,0 +1,103 @@
+"""A figure, table or section of the paper, side by side with ours.
+
+    python recipes/reproduce.py --figure=2 --scale=laptop \
+        --data_dir=tensorflow_datasets
+    python recipes/reproduce.py --table=4 --scale=paper --dry_run
+
+Runs the recipes that it is made of, each in a directory of its own under
+`--run_dir`, and draws their results into `--output`. Runs that are over are not
+run again, and one that was stopped continues: so that the same command goes on.
+"""
+
+import pathlib
+
+from absl import flags
+
+from igpt_keras import program
+from igpt_keras import reproduction
+
+RECIPES = pathlib.Path(__file__).parent
+KINDS = {
+    kind: [
+        name.removeprefix(f"{kind}_")
+        for name in reproduction.PAGES
+        if name.startswith(kind)
+    ]
+    for kind in ("figure", "table", "section")
+}
+
+
+def define_flags():
+    for kind, names in KINDS.items():
+        flags.DEFINE_enum(kind, None, names, f"The paper's {kind}.")
+    flags.register_multi_flags_validator(
+        list(KINDS),
+        lambda values: sum(v is not None for v in values.values()) == 1,
+        message="pass one of --figure, --table and --section",
+    )
+    flags.DEFINE_enum(
+        "scale",
+        "laptop",
+        list(reproduction.SCALES),
+        "laptop: CIFAR-10 at 8x8, two cores. gpu: CIFAR-10, one accelerator. "
+        "paper: what the paper ran.",
+    )
+    flags.DEFINE_integer(
+        "seeds", 1, "Seeds of every run, from 0.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Directory of prepared TFDS datasets."
+    )
+    flags.DEFINE_string("run_dir", "runs/reproduce", "Where runs go.")
+    flags.DEFINE_string("output", "results", "Where the page goes.")
+    flags.DEFINE_bool("draw", False, "Draw what is over, and run nothing.")
+    flags.DEFINE_bool("dry_run", False, "Print commands and their price.")
+    flags.DEFINE_float(
+        "throughput",
+        None,
+        "FLOPs a second that a device does, for prices. Defaults to 3e10 "
+        "(laptop), 1e13 (gpu) and 1e14 (paper).",
+        lower_bound=1,
+    )
+
+
+def main(args):
+    given = zip(KINDS, (args.figure, args.table, args.section))
+    (name,) = (f"{kind}_{value}" for kind, value in given if value is not None)
+    seeds = range(args.seeds)
+    pages = {
+        scale: reproduction.PAGES[name](reproduction.SCALES[scale], seeds)
+        for scale in (args.scale, "paper")
+    }
+    page = pages[args.scale]
+    root = pathlib.Path(args.run_dir) / args.scale
+    runs = reproduction.in_order(page.runs)
+    others = {} if args.data_dir is None else {"data_dir": args.data_dir}
+    if args.dry_run:
+        given = args.throughput or reproduction.SCALES[args.scale].throughput
+        print(reproduction.describe_prices(runs, root, given))
+        return
+
+    def draw():
+        return reproduction.write_page(
+            args.output,
+            f"{name}_{args.scale}",
+            args.scale,
+            page,
+            reproduction.read_results(runs, root),
+            root,
+            pages["paper"],
+            args.throughput or reproduction.SCALES["paper"].throughput,
+        )
+
+    try:
+        for place, run in enumerate([] if args.draw else runs, 1):
+            print(f"\nRun {place} of {len(runs)}: {run.name}", flush=True)
+            reproduction.execute(run, root, RECIPES, others)
+    finally:
+        # Of a run that failed, what is over is drawn nevertheless.
+        print(f"\n{draw()}", flush=True)
+
+
+if __name__ == "__main__":
+    program.start(main, define_flags, "Stopped. The same command continues.")

@@ -1,0 +1,223 @@
+"""Pages from results that are made up here, whole and in part."""
+
+import json
+
+import numpy as np
+import pytest
+
+from igpt_keras import presets
+from igpt_keras.reproduction import PAGES
+from igpt_keras.reproduction import SCALES
+from igpt_keras.reproduction import in_order
+from igpt_keras.reproduction import price
+from igpt_keras.reproduction import write_page
+from igpt_keras.reproduction.price import duration
+
+RECORD = {"seconds": 90.0, "hardware": "2 cores", "diverged": False}
+
+
+def made_up(run):
+    """What a run of that recipe leaves, by its own numbers."""
+    generator = np.random.default_rng(list(run.name.encode()))
+    found = {"record": {**RECORD, "command": run.name}, "steps": 20}
+    accuracies = generator.uniform(0.3, 0.5, 3).tolist()
+    losses = sorted(generator.uniform(2, 3, 4).tolist(), reverse=True)
+    rows = [
+        {
+            "layer": layer,
+            "test_accuracy": accuracy,
+            "validation_accuracy": accuracy,
+        }
+        for layer, accuracy in enumerate(accuracies)
+    ]
+    probes = [
+        {
+            "layers": [0, 1, 2],
+            "accuracy": [0.1, 0.2 + 0.1 * i, 0.1],
+            "chosen_layer": 1,
+            "validation_loss": loss,
+        }
+        for i, loss in enumerate(losses)
+    ]
+    masks = None
+    if "bert" in run.name:
+        names = ("one_mask", "ensemble", "no_mask")
+        masks = {f"{name}_accuracy": 0.4 for name in names}
+    found |= {
+        "probe": rows,
+        "chosen_layer": 1,
+        "test_masks": masks,
+        "validation_nats_per_token": losses[-1],
+        "progress": {
+            "probes": probes,
+            "epochs": [
+                {"epoch": i + 1, "loss": loss, "val_loss": loss}
+                for i, loss in enumerate(losses)
+            ],
+        },
+    }
+    if run.recipe == "linear_probe":
+        found |= {
+            "concatenated": {"test_accuracy": 0.5},
+            "raw_pixels_test_accuracy": 0.3,
+            "untrained_test_accuracy": 0.2,
+            "test_images": 10_000,
+            "low_data": [
+                {
+                    "labels_per_class": number,
+                    "chosen_layer_accuracy": 0.3,
+                    "chosen_layer_deviation": 0.01,
+                    "raw_pixels_accuracy": 0.2,
+                    "raw_pixels_deviation": 0.01,
+                }
+                for number in (4, 25, 400)
+            ],
+        }
+    if run.recipe in ("finetune", "linear_probe_sgd"):
+        found |= {
+            "test_accuracy": accuracies[0],
+            "images": {"test": 10_000},
+            "curve": [
+                {"epochs": i, "validation_accuracy": a}
+                for i, a in enumerate(accuracies)
+            ],
+        }
+    if run.recipe == "search_learning_rate":
+        found |= {
+            "best": "0.003",
+            "trials": [
+                {"learning_rate": "0.01", "value": None},
+                {"learning_rate": "0.003", "value": 2.2},
+                {"learning_rate": "0.001", "value": 2.3},
+            ],
+        }
+    return found
+
+
+def draw(name, page, results, directory):
+    path = write_page(
+        directory,
+        name,
+        "laptop",
+        page,
+        results,
+        directory / "runs",
+        PAGES[name](SCALES["paper"], [0]),
+        1e14,
+    )
+    return path.read_text(), json.loads(
+        (directory / f"{name}.json").read_text()
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_whole_pages(name, tmp_path):
+    page = PAGES[name](SCALES["laptop"], [0, 1])
+    runs = in_order(page.runs)
+    # Names are those of directories, each of one run.
+    assert len({run.name for run in runs}) == len(runs)
+    results = {run.name: made_up(run) for run in runs}
+    text, found = draw(name, page, results, tmp_path)
+    assert found["missing"] == [] and "Not over yet" not in text
+    states = {cell["state"] for cell in found["cells"]}
+    assert "laptop scale" in states and states <= {"laptop scale", "quoted"}
+    assert {t["verdict"] for t in found["trends"]} <= {
+        "shown",
+        "not shown",
+        "cannot be told",
+    }
+    for run in runs:
+        assert run.command(tmp_path / "runs") in text
+    for place, chart in enumerate(found["charts"], 1):
+        file = tmp_path / f"{name}_{place}.png"
+        assert file.stat().st_size < 200_000
+        assert f"]({file.name})" in text and chart["series"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_without_results_say_what_is_missing(name, tmp_path):
+    page = PAGES[name](SCALES["laptop"], [0])
+    text, found = draw(name, page, {}, tmp_path)
+    names = [run.name for run in in_order(page.runs)]
+    assert found["missing"] == names
+    assert f"missing below: {', '.join(names)}" in text
+    assert all(cell["ours"] is None for cell in found["cells"])
+    assert {t["verdict"] for t in found["trends"]} <= {"not measured"}
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_missing_run_leaves_the_rest(name, tmp_path):
+    page = PAGES[name](SCALES["laptop"], [0])
+    runs = in_order(page.runs)
+    for left_out in runs:
+        results = {r.name: made_up(r) for r in runs if r is not left_out}
+        content = page.content(results)
+        assert content.cells
+
+
+def test_figure_2_shows_what_was_measured(tmp_path):
+    page = PAGES["figure_2"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in page.runs}
+    (metrics,) = results.values()
+    metrics["chosen_layer"] = 1
+    for row, accuracy in zip(metrics["probe"], (0.2, 0.45, 0.4)):
+        row["test_accuracy"] = accuracy
+    _, found = draw("figure_2", page, results, tmp_path)
+    (cell,) = found["cells"]
+    assert (cell["paper"], cell["ours"]) == ("2.4", "5.0")
+    assert [t["verdict"] for t in found["trends"]] == ["shown", "shown"]
+    differences = [t["difference"] for t in found["trends"]]
+    np.testing.assert_allclose(differences, [0.05, 0.25])
+    (chart,) = found["charts"]
+    assert chart["series"] == {"cifar10": [[0, 1, 2], [20.0, 45.0, 40.0]]}
+
+
+def test_figure_3_compares_sizes_at_equal_loss():
+    page = PAGES["figure_3"](SCALES["laptop"], [0])
+    results = {}
+    for run, above in zip(page.runs[:2], (0.0, 0.1)):
+        results[run.name] = made_up(run)
+        results[run.name]["progress"]["probes"] = [
+            {
+                "layers": [0],
+                "chosen_layer": 0,
+                # Straight lines, at other losses.
+                "accuracy": [1 - 0.2 * loss + above],
+                "validation_loss": loss,
+            }
+            for loss in np.linspace(3, 2, 5) - above
+        ]
+    content = page.content(results)
+    trend = content.trends[0]
+    np.testing.assert_allclose(trend["difference"], 0.1)
+    assert trend["verdict"] == "shown"
+
+
+def test_price_of_the_papers_pretraining():
+    """FLOPs of a million steps; thirteen checkpoints of 12 bytes a weight."""
+    runs = PAGES["figure_3"](SCALES["paper"], [0]).runs
+    flops = [price(run)["flops"] for run in runs]
+    np.testing.assert_allclose(flops, [7.9e19, 4.2e20, 1.19e21], rtol=0.01)
+    assert {price(run)["steps"] for run in runs} == {1_000_000}
+    weights = presets.count_parameters(**presets.IGPT["igpt_s"])
+    assert price(runs[0])["disk_bytes"] == weights * (13 * 12 + 4)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_run_has_a_price(name, scale):
+    for run in in_order(PAGES[name](SCALES[scale], [0]).runs):
+        cost = price(run)
+        assert cost["flops"] > 0
+        assert (cost["steps"] > 0) == (run.recipe != "linear_probe")
+
+
+def test_durations():
+    assert [duration(s) for s in (90, 600, 9000, 2e5, 1e8)] == [
+        "90 seconds",
+        "10.0 minutes",
+        "2.5 hours",
+        "2.3 days",
+        "1,157.4 days",
+    ]
