@@ -10,6 +10,10 @@ regularisation and layer are chosen on validation, test chooses nothing. Beside
 it stand the raw pixels and an untrained network of the same shape.
 """
 
+import contextlib
+import pathlib
+import tempfile
+
 import keras
 from absl import flags
 
@@ -47,6 +51,9 @@ def define_flags():
         ("batch_size", 64, "Images at a time; the result is the same."),
     ):
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
+    flags.DEFINE_bool(
+        "features_on_disk", False, "Keep features in --run_dir meanwhile."
+    )
     shared_flags.define_evaluation()
     shared_flags.define_masks_of_evaluation(
         evaluation.NUM_MASKS, presets.BERT_MASK_RATE
@@ -80,16 +87,23 @@ def main(args):
 
     keras.utils.set_random_seed(args.seed)
     untrained = igpt_keras.IGPT.from_config(model.get_config())
-    metrics = program.call(
-        evaluation.probe_weights,
-        args,
-        model=model,
-        untrained=untrained,
-        sets=sets,
-        layers=shared_flags.layer_numbers(args.layers),
-        low_data=[int(number) for number in args.low_data],
-        verbose=1,
-    )
+    with contextlib.ExitStack() as stack:
+        directory = None
+        if args.features_on_disk:
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="features-", dir=run.path)
+            )
+        metrics = program.call(
+            evaluation.probe_weights,
+            args,
+            model=model,
+            untrained=untrained,
+            sets=sets,
+            layers=shared_flags.layer_numbers(args.layers),
+            low_data=[int(number) for number in args.low_data],
+            directory=directory and pathlib.Path(directory),
+            verbose=1,
+        )
     metrics = {"model": args.model, "dataset": args.dataset, **metrics}
     reports.draw_probe_curve(run / "probe_curve.png", [], metrics)
     write_json(run / "metrics.json", metrics)

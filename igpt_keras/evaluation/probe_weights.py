@@ -1,6 +1,8 @@
 import math
 import sys
 
+import numpy as np
+
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.split_features import few_label_accuracy
@@ -22,6 +24,7 @@ def probe_weights(
     concat=None,
     low_data=(),
     num_masks=NUM_MASKS,
+    directory=None,
     seed=0,
     verbose=0,
 ):
@@ -42,6 +45,8 @@ def probe_weights(
             layer, each on five subsets (Table 4). Defaults to none.
         num_masks: int. BERT: masks of each test image, whose modal prediction
             counts (section 4.6). Defaults to 5, the paper's.
+        directory: path to keep features in meanwhile, where memory does not
+            hold them. Defaults to none.
         seed: int. Of those subsets, and of ties among masks. Defaults to 0.
         verbose: 0 or 1. Whether to show progress. Defaults to 0.
 
@@ -79,8 +84,8 @@ def probe_weights(
             *(array for pair in pairs for array in pair), verbose=verbose
         )
 
-    features = network_features(model, splits)
-    result = fit("the layers", {s: f[layers] for s, f in features.items()})
+    features = network_features(model, splits, directory)
+    result = fit("the layers", _select(features, layers))
     chosen = layers[result.chosen_layer]
     concatenated = None
     if concat is not None:
@@ -102,15 +107,14 @@ def probe_weights(
             model, sets.test, probe, chosen, num_masks, seed
         )
     # Features of one network are in memory at a time.
-    features = {split: f[chosen] for split, f in features.items()}
+    features = {split: np.array(f[chosen]) for split, f in features.items()}
     side = math.isqrt(model.sequence_length)
     raw = pixel_features(splits, side)
     raw_result = fit("raw pixels", raw)
     sources = {"chosen_layer": features, "raw_pixels": raw}
     few = [_low_data(sources, labels, number, seed) for number in low_data]
-    fresh = network_features(untrained, splits)
-    fresh = {split: f[layers] for split, f in fresh.items()}
-    fresh_result = fit("an untrained network", fresh)
+    fresh = network_features(untrained, splits, directory)
+    fresh_result = fit("an untrained network", _select(fresh, layers))
     return {
         **_of_layers(layers, result),
         "concatenated": concatenated,
@@ -125,6 +129,14 @@ def probe_weights(
         "probe_images": len(labels["train"]),
         "validation_images": len(labels["validation"]),
         "test_images": len(labels["test"]),
+    }
+
+
+def _select(features, layers):
+    """These layers' features of each split; all of them without a copy."""
+    return {
+        split: array if len(layers) == len(array) else array[layers]
+        for split, array in features.items()
     }
 
 

@@ -9,12 +9,17 @@ from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.low_data import low_data_accuracy
 
 
-def network_features(network, sets):
-    """Features of an `IGPT` of each split, float32 `(L + 1, M, D)`."""
-    return {
-        split: extract_features(network, examples.probe_inputs)[0]
-        for split, examples in sets.items()
-    }
+def network_features(network, sets, directory=None):
+    """Features of an `IGPT` of each split, float32 `(L + 1, M, D)`.
+
+    With a directory they are files in it, which are mapped.
+    """
+    features = {}
+    for split, examples in sets.items():
+        path = directory and directory / f"{split}.npy"
+        inputs = examples.probe_inputs
+        features[split], _ = extract_features(network, inputs, path)
+    return features
 
 
 def pixel_features(sets, side):

@@ -104,19 +104,15 @@ class IGPT(CheckedModel):
         dtype=None,
         **kwargs,
     ):
-        (
-            vocabulary_size,
-            sequence_length,
-            num_layers,
-            num_heads,
-            hidden_dim,
-        ) = check_positive_ints(
+        sizes = check_positive_ints(
             vocabulary_size=vocabulary_size,
             sequence_length=sequence_length,
             num_layers=num_layers,
             num_heads=num_heads,
             hidden_dim=hidden_dim,
         )
+        vocabulary_size, sequence_length, num_layers, num_heads = sizes[:4]
+        hidden_dim = sizes[4]
         if objective not in OBJECTIVES:
             raise ValueError(
                 f"Unknown objective {objective!r}; choose one of {OBJECTIVES}."
@@ -432,11 +428,14 @@ def _build_head(kind, embedding):
     """The layer that gives the logits, see `IGPT`."""
     if kind == "tied":
         return TiedHead(embedding, dtype="float32", name="head")
-    normal = initializers.RandomNormal(stddev=0.02)
+    kernel = "zeros"
+    if kind == "normal":
+        # Not made where it is not used: it takes a seed from the others.
+        kernel = initializers.RandomNormal(stddev=0.02)
     return layers.Dense(
         embedding.vocabulary_size,
         use_bias=False,
-        kernel_initializer=normal if kind == "normal" else "zeros",
+        kernel_initializer=kernel,
         dtype="float32",
         name="head",
     )

@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -5,7 +7,7 @@ from keras import ops
 from igpt_keras.probes.labels import check_labels
 
 
-def extract_features(model, dataset):
+def extract_features(model, dataset, path=None):
     """Features of every layer, averaged over positions, in one pass.
 
     Layer `l < L` is the post-norm input of attention in block `l`, layer `L`
@@ -20,16 +22,23 @@ def extract_features(model, dataset):
             of array pairs. For a BERT model `token_ids` may be the dict with a
             `mask`, as `mask_tokens(dataset, labels=True)` makes (section 4.6);
             without one nothing is hidden. Empty batches are passed over.
+        path: path of a `.npy` file to write the features to, where they are
+            more than memory holds; an existing one is replaced. Defaults to
+            none.
 
     Returns:
-        `(features, labels)`: NumPy float32 `(L + 1, M, D)` and int32 `(M,)`,
-        in the dataset's order. One batch is on the device at a time.
+        `(features, labels)`: NumPy float32 `(L + 1, M, D)`, with a `path` the
+        mapped file, and int32 `(M,)`, in the dataset's order. One batch is on
+        the device at a time.
 
     Raises:
         ValueError: if the dataset is empty or infinite, its batches do not
             fit the model, or labels are not whole numbers.
     """
-    return FeatureExtractor(model)(dataset)
+    extractor = FeatureExtractor(model)
+    if path is None:
+        return extractor(dataset)
+    return extractor.write(dataset, path)
 
 
 class FeatureExtractor:
@@ -74,6 +83,24 @@ class FeatureExtractor:
         labels = np.concatenate([part["labels"] for part in parts])
         features = np.moveaxis(features, 1, 0)
         return np.ascontiguousarray(features, "float32"), check_labels(labels)
+
+    def write(self, dataset, path):
+        """`extract_features` into a file, a batch at a time."""
+        labels = self.read_labels(dataset)
+        width = self.model.hidden_dim
+        # Who has an earlier file mapped keeps it.
+        pathlib.Path(path).unlink(missing_ok=True)
+        features = np.lib.format.open_memmap(
+            path, "w+", "float32", (self.num_layers, len(labels), width)
+        )
+        start = 0
+        for inputs in self._batches(dataset):
+            stop = start + len(inputs["labels"])
+            part = self.feature_model.predict_on_batch(inputs)["features"]
+            features[:, start:stop] = np.moveaxis(part, 1, 0)
+            start = stop
+        features.flush()
+        return features, check_labels(labels)
 
     def _pack(self, token_ids, labels):
         inputs = token_ids

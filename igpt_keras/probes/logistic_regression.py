@@ -282,7 +282,8 @@ def _check_set(name, features, labels):
         )
     if shape[0] == 0:
         raise ValueError(f"{name}: there are no images. Pass at least one.")
-    if not np.isfinite(features).all():
+    # A layer at a time: features may be a mapped file, larger than memory.
+    if not all(np.isfinite(layer).all() for layer in features):
         raise ValueError(
             f"{name}: features are not finite. Did the model diverge?"
         )

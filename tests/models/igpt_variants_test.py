@@ -110,3 +110,23 @@ def test_a_plain_model_is_described_as_before(tmp_path):
     tiny.model().save_to_preset(tmp_path / "preset")
     config = json.loads((tmp_path / "preset" / "config.json").read_text())
     assert set(config["model"]) == {*tiny.SIZE, "objective"}
+
+
+def test_the_seed_means_the_same_weights_in_each_variant():
+    """But for those that a switch is about."""
+    models = {}
+    for name, arguments in {
+        "usual": {},
+        "tied": {"head": "tied"},
+        "scaled": {"depth_scaled_mlp": True},
+    }.items():
+        keras.utils.set_random_seed(3)
+        models[name] = igpt_keras.IGPT(**tiny.SIZE, **arguments)
+    usual = {v.path: array(v) for v in models["usual"].weights}
+    for variable in models["tied"].weights:
+        np.testing.assert_array_equal(array(variable), usual[variable.path])
+    for variable in models["scaled"].weights:
+        scale = 3**-0.5 if "mlp_down" in variable.path else 1
+        np.testing.assert_allclose(
+            array(variable), scale * usual[variable.path], rtol=1e-5
+        )

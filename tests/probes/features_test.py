@@ -237,3 +237,21 @@ def test_refuses_an_endless_dataset():
     dataset = tf.data.Dataset.from_tensors(batches(tiny.token_ids(), 4)[0])
     with pytest.raises(ValueError, match="repeats forever"):
         igpt_keras.extract_features(tiny.model(), dataset.repeat())
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_features_in_a_file_are_the_same(objective, tmp_path):
+    """Batches of several sizes; the file holds them, and is mapped."""
+    model, token_ids = tiny.model(objective), tiny.token_ids(23)
+    labels = np.arange(23) % 3
+    batches = [
+        (token_ids[i:j], labels[i:j]) for i, j in ((0, 10), (10, 20), (20, 23))
+    ]
+    path = tmp_path / "features.npy"
+    expected, _ = igpt_keras.extract_features(model, batches)
+    for _ in range(2):
+        features, found = igpt_keras.extract_features(model, batches, path)
+        assert isinstance(features, np.memmap)
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+        np.testing.assert_allclose(np.load(path), expected, atol=1e-5)
+        np.testing.assert_array_equal(found, labels)

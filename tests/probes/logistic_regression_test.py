@@ -1,3 +1,6 @@
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -171,3 +174,27 @@ def test_refit_takes_validation_in(digits):
 def test_no_progress_bar_into_a_file(digits, capsys):
     fit_logistic_regression(*digits, regularization=0.001, verbose=1)
     assert capsys.readouterr().out == ""
+
+
+def test_memory_is_a_few_layers(tmp_path):
+    """Of a mapped file of 24 of them."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 4000)
+    path = tmp_path / "features.npy"
+    features = np.lib.format.open_memmap(path, "w+", "float32", (24, 4000, 64))
+    for layer in features:
+        layer[:] = generator.normal(size=(4000, 64)) + labels[:, None]
+    features = np.load(path, mmap_mode="r")
+    few = np.array(features[:, :100]), labels[:100]
+    tracemalloc.start()
+    result = fit_logistic_regression(
+        features, labels, *few, *few, regularization=0.01
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(result.test_accuracy) == 24
+    # As float64, and scaled, by each of two threads or four.
+    layer = 4000 * 64 * 8
+    assert peak < (4 + 3 * os.cpu_count()) * layer
+    if os.cpu_count() <= 2:
+        assert peak < features.nbytes

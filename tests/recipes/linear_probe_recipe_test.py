@@ -238,3 +238,31 @@ def test_bert_votes_under_masks(tmp_path, capsys):
     # The first of them is the one of the table.
     test_accuracy = metrics["probe"][0]["test_accuracy"]
     np.testing.assert_allclose(test_accuracy, accuracies[1], atol=0.006)
+
+
+def test_features_on_disk_change_nothing(preset, probed, tmp_path):
+    """And do not stay there."""
+    run, metrics = probed
+    found = recipe.run(
+        "linear_probe",
+        model=f"keras:{preset}",
+        dataset="digits",
+        concat=2,
+        low_data="4,25",
+        seed=3,
+        features_on_disk=True,
+        run_dir=tmp_path / "run",
+    )
+    for key in ("probe", "untrained_test_accuracy"):
+        if key == "probe":
+            one, two = (
+                [r["test_accuracy"] for r in m[key]] for m in (found, metrics)
+            )
+        else:
+            one, two = found[key], metrics[key]
+        # Batches of another size round otherwise.
+        np.testing.assert_allclose(one, two, atol=0.006)
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "metrics.json",
+        "probe_curve.png",
+    }
