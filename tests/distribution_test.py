@@ -89,6 +89,20 @@ for case in cases:
         probe=np.array([r["accuracy"] for r in probe.history]),
         features=features,
     )
+
+# Probes by SGD, on batches of the same sizes.
+with scope():
+    grid = igpt_keras.probes.ProbeGrid(tiny.model(), 3, [0, 2], [1.0, 0.1])
+    grid.compile(8)
+labelled = tf.data.Dataset.from_tensor_slices((token_ids, labels)).batch(8)
+history = grid.fit(labelled, epochs=2, shuffle=False, verbose=0).history
+grid.evaluate(labelled, verbose=0)
+np.savez(
+    f"{directory}/grid-{replicas}.npz",
+    weights=tiny.array(grid.kernel),
+    loss=history["loss"],
+    accuracy=grid.accuracies,
+)
 """
 
 
@@ -110,6 +124,12 @@ def test_two_replicas_equal_one(tmp_path, subprocess_environment):
             )
         if case.endswith("float32"):
             np.testing.assert_array_equal(one["probe"], two["probe"])
+    one, two = (np.load(tmp_path / f"grid-{n}.npz") for n in (1, 2))
+    assert np.abs(one["weights"]).max() > 0.1
+    for key in ("weights", "loss", "accuracy"):
+        np.testing.assert_allclose(
+            two[key], one[key], rtol=1e-4, atol=1e-5, err_msg=f"grid {key}"
+        )
 
 
 VQ_VAE_PROGRAM = """

@@ -13,7 +13,7 @@ ALLOWED = {
     "presets": set(),
     "backend": set(),
     "storage": set(),
-    "probes": {"terminal"},
+    "probes": {"backend", "terminal"},
     "program": set(),
     "layers": {"backend"},
     "data": {"storage", "backend", "terminal"},

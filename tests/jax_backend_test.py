@@ -18,6 +18,7 @@ SUITES = [
     "tokenizers",
     # The other probes are scikit-learn's, whatever the backend.
     "probes/features_test.py",
+    "probes/probe_grid_test.py",
     "conversion/save_huggingface_test.py",
 ]
 # Variations that cost a compilation each and say little more about a backend.
@@ -25,7 +26,8 @@ REST = (
     "bfloat16 or xla or limits or ties or refuses or overrides or damaged or "
     "bad_images or sizes_of_the_paper or preset_directory or fingerprint or "
     "dtype_policy or learns_a_constant or seeds_and_steps or keeps_more_codes "
-    "or generators_lose or home_directory or takes_whatever"
+    "or generators_lose or home_directory or takes_whatever or section_a_1 or "
+    "save_and_open or as_before or later_layers or classifier_and_all"
 )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from igpt_keras.data.sources import token_cache
 from igpt_keras.data.token_sets import tokenize
+from igpt_keras.storage.directory_lock import directory_lock
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
 
@@ -120,8 +121,6 @@ def _tokenize(split, crops, seed, tokenizer, start, count):
 @contextlib.contextmanager
 def _locked(directory):
     """Creates a directory and keeps other processes from writing there."""
-    import fcntl  # Not on Windows.
-
     # A run that was killed may leave hidden files, and no settings yet.
     settings = directory / token_cache.SETTINGS
     if directory.exists() and not settings.is_file():
@@ -130,16 +129,7 @@ def _locked(directory):
                 f"{directory} is not empty and holds no token cache. Choose "
                 "another directory."
             )
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
-        try:
-            # Let go by the system however the process ends.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another process writes to {directory}. Wait until it ends, "
-                "or choose another directory."
-            ) from error
+    with directory_lock(directory):
         yield
 
 

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.backend import balance_replicas
 from igpt_keras.probes.features import FeatureModel
 
 # Section 3.1 of the paper tries 30, 10, 3, ... on ImageNet.
@@ -134,9 +135,10 @@ class ProbeGrid(keras.Model):
         # the mean over images, times each one's rate.
         weight = self.learning_rates[None, :, None] * rates * probes
         weight = ops.ones_like(labels, "float32") * weight
-        return super().compute_loss(
+        loss = super().compute_loss(
             x=x, y=labels, y_pred=y_pred, sample_weight=weight
         )
+        return balance_replicas(loss, ops.shape(y)[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # A layer's metric is in `metrics` already.

@@ -4,6 +4,7 @@ import keras
 
 from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.program import interrupts
+from igpt_keras.storage.directory_lock import directory_lock
 from igpt_keras.terminal import verbosity
 
 
@@ -43,7 +44,8 @@ def fit(
 
     Raises:
         FloatingPointError: if the loss is not finite.
-        ValueError: if the checkpoints are of another model.
+        ValueError: if the checkpoints are of another model, or another process
+            trains there.
     """
     epoch = checkpoint.restore(model)
     progress.restore(epoch)
@@ -56,7 +58,7 @@ def fit(
         callbacks += [CurveLog(log_dir, hyperparameters)]
     callbacks += [progress, checkpoint, _CheckInterrupts()]
     try:
-        with interrupts.deferred():
+        with interrupts.deferred(), directory_lock(checkpoint.directory):
             model.fit(
                 batches_from(epoch * period),
                 steps_per_epoch=period,

@@ -1,4 +1,7 @@
 import contextlib
+import json
+import os
+import sys
 
 import keras
 
@@ -16,9 +19,10 @@ def strategy_scope(strategy, batch_size):
         A context manager.
 
     Raises:
-        ValueError: if the backend is not TensorFlow's, or a batch does not
-            divide among the replicas.
+        ValueError: if the backend is not TensorFlow's, a batch does not divide
+            among the replicas, or there are other workers.
     """
+    _check_workers()
     if strategy == "none":
         return contextlib.nullcontext()
     if keras.backend.backend() != "tensorflow":
@@ -28,6 +32,8 @@ def strategy_scope(strategy, batch_size):
         )
     import tensorflow as tf
 
+    if not tf.config.list_logical_devices("GPU"):
+        sys.stdout.write("--strategy=mirrored finds no GPU: one CPU trains.\n")
     mirrored = tf.distribute.MirroredStrategy()
     replicas = mirrored.num_replicas_in_sync
     if batch_size % replicas:
@@ -37,6 +43,22 @@ def strategy_scope(strategy, batch_size):
             f"replicas; use {down or replicas} or {down + replicas}."
         )
     return mirrored.scope()
+
+
+def _check_workers():
+    """Raises a `ValueError` if this is one of several workers."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")["cluster"]
+        workers = sum(len(addresses) for addresses in cluster.values())
+    except (KeyError, TypeError, AttributeError, ValueError):
+        # No cluster, or nothing that TensorFlow would understand.
+        return
+    if workers > 1:
+        raise ValueError(
+            f"TF_CONFIG names {workers} workers, and each would train a run of "
+            "its own: training on more than one machine is not supported. "
+            "Unset TF_CONFIG to train on this one."
+        )
 
 
 def rebuilt(model, **changes):

@@ -17,6 +17,7 @@ pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
 from igpt_keras import probes  # noqa: E402
+from igpt_keras.storage.directory_lock import directory_lock  # noqa: E402
 
 # The function of the same name hides the module in its package.
 open_split_module = sys.modules["igpt_keras.data.open_split"]
@@ -403,3 +404,13 @@ def test_sigterm_stops_and_says_what_continues(tmp_path):
     text = (tmp_path / "log").read_text()
     assert "The same command continues" in text
     assert "Traceback" not in text
+
+
+def test_two_processes_in_one_directory_are_refused(tmp_path):
+    """A lock is of an open file, here this process's own."""
+    path = tmp_path / "run"
+    with directory_lock(path / "checkpoints"):
+        with pytest.raises(ValueError, match="Another process writes to"):
+            run(path, **ALONE)
+    assert not list((path / "checkpoints").glob("*.npz"))
+    run(path, **ALONE)

@@ -40,3 +40,20 @@ def test_shared_evenly():
     assert training.shared_evenly(11, types.SimpleNamespace()) == 11
     with pytest.raises(ValueError, match="Fewer validation images than 4"):
         training.shared_evenly(3, model)
+
+
+def test_other_workers_are_refused(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    for strategy in ("none", "mirrored"):
+        with pytest.raises(ValueError, match="names 2 workers, and each would"):
+            training.strategy_scope(strategy, 4)
+    for alone in ('{"cluster": {"chief": ["a:1"]}}', "{}", "", "[]"):
+        monkeypatch.setenv("TF_CONFIG", alone)
+        training.strategy_scope("none", 4)
+
+
+def test_says_that_there_is_no_gpu(monkeypatch, capsys):
+    tf = pytest.importorskip("tensorflow")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
+    training.strategy_scope("mirrored", 4)
+    assert "finds no GPU: one CPU trains" in capsys.readouterr().out
