@@ -78,7 +78,13 @@ def main(args):
         **evaluation.average_losses(losses, is_palette),
         "classes": None,
     }
-    if opened is not model and labels is not None:
+    if (
+        opened is not model
+        and labels is not None
+        and (labels.max() >= opened.num_classes)
+    ):
+        print(f"Classes are not scored: the head knows {opened.num_classes}.")
+    elif opened is not model and labels is not None:
         metrics["classes"] = program.call(
             evaluation.class_scores,
             args,

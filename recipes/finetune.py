@@ -33,9 +33,8 @@ def define_flags():
     shared_flags.define_dropout()
     shared_flags.define_dtype()
     for name, loss in (("generative", "L_GEN"), ("classification", "L_CLF")):
-        flags.DEFINE_float(
-            f"{name}_weight", 1.0, f"Weight of {loss}.", lower_bound=0
-        )
+        text = f"Weight of {loss}."
+        flags.DEFINE_float(f"{name}_weight", 1.0, text, lower_bound=0)
     for name, least, explanation in (
         ("head_layer", 0, "Layer that is classified by. Default: the last."),
         ("labels_per_class", 1, "Train on so many images of each class."),
@@ -53,7 +52,7 @@ def define_flags():
     )
     shared_flags.define_run(
         "fresh weights, order, augmentation, masks and labels",
-        "Steps between validations. Defaults to an epoch, but at least 20.",
+        "Steps between validations. Defaults to an epoch or 20, see --steps.",
     )
 
 
@@ -61,6 +60,7 @@ def main(args):
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     igpt = getattr(opened, "igpt", opened)
     igpt_keras.check_tokenizer(tokenizer, igpt)
+    evaluation.check_masks(igpt, 1, args.mask_rate)
     curves = {path: training.read_accuracy_curve(path) for path in args.beside}
     run = training.RunDirectory(args.run_dir)
     splits, train = open_data(args, igpt, tokenizer)
@@ -103,7 +103,7 @@ def main(args):
     print(f"Evaluating the weights of step {step}.", flush=True)
     classifier.save_to_preset(run / "preset", tokenizer=tokenizer)
     curve = training.accuracy_curve(
-        progress.epochs, args.period, args.batch_size, len(train)
+        progress.epochs, args.batch_size, len(train)
     )
     metrics = {
         **{

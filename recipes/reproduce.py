@@ -15,6 +15,7 @@ from absl import flags
 
 from igpt_keras import program
 from igpt_keras import reproduction
+from igpt_keras.storage.user_path import user_path
 
 RECIPES = pathlib.Path(__file__).parent
 KINDS = {
@@ -43,7 +44,11 @@ def define_flags():
         "paper: what the paper ran.",
     )
     flags.DEFINE_integer(
-        "seeds", 1, "Seeds of every run, from 0.", lower_bound=1
+        "seeds",
+        1,
+        "Seeds of what is compared, from 0: of pretraining, and of what is "
+        "done with it. Searches, and pretraining for few labels, have one.",
+        lower_bound=1,
     )
     flags.DEFINE_string(
         "data_dir", None, "Directory of prepared TFDS datasets."
@@ -70,22 +75,23 @@ def main(args):
         for scale in (args.scale, "paper")
     }
     page = pages[args.scale]
-    root = pathlib.Path(args.run_dir) / args.scale
+    root = user_path(args.run_dir) / args.scale
     runs = reproduction.in_order(page.runs)
     others = {} if args.data_dir is None else {"data_dir": args.data_dir}
     if args.dry_run:
         given = args.throughput or reproduction.SCALES[args.scale].throughput
-        print(reproduction.describe_prices(runs, root, given))
+        print(reproduction.describe_prices(runs, root, others, given))
         return
 
     def draw():
         return reproduction.write_page(
-            args.output,
+            user_path(args.output),
             f"{name}_{args.scale}",
             args.scale,
             page,
             reproduction.read_results(runs, root),
             root,
+            others,
             pages["paper"],
             args.throughput or reproduction.SCALES["paper"].throughput,
         )

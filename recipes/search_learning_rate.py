@@ -56,7 +56,7 @@ def main(args):
     recipe, words = read_command(args.command)
     flag, metric, mode, rates = KINDS[recipe]
     run = training.RunDirectory(args.run_dir)
-    run.begin({"command": [recipe, *words]}, None)
+    begin(run, flag, [recipe, *words])
 
     def trial(rate):
         directory = run / f"{flag}_{rate}"
@@ -87,13 +87,28 @@ def read_command(command):
             f"--command begins with {name!r}, and learning rates are searched "
             f"of {', '.join(KINDS)}."
         )
-    for flag in (KINDS[recipe][0], "run_dir", "dry_run"):
+    for flag, reason in (
+        (KINDS[recipe][0], "each trial has its own"),
+        ("run_dir", "each trial has its own"),
+        ("dry_run", "which trains nothing"),
+        ("fold_validation", "so that validation could choose no rate"),
+    ):
         if any(word.lstrip("-").split("=")[0] == flag for word in words):
-            raise ValueError(
-                f"--command has --{flag}, which each trial has its own of. "
-                "Leave it out."
-            )
+            raise ValueError(f"--command has --{flag}: {reason}. Leave it out.")
     return recipe, words
+
+
+def begin(run, flag, command):
+    """Writes down what is searched, or makes sure that it is this."""
+    run.make()
+    path, trials = run / "config.json", list(run.path.glob(f"{flag}*_*/*"))
+    saved = json.loads(path.read_text())["command"] if path.is_file() else None
+    if trials and saved != command:
+        raise ValueError(
+            f"{run} holds trials of another --command ({saved}). Use that one, "
+            "or another --run_dir."
+        )
+    write_json(path, {"command": command})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ALLOWED = {
     "reports": {"models", "presets", "storage"},
     "callbacks": {"probes", "reports", "storage", "backend"},
     "evaluation": {"probes", "models", "terminal", "tokenizers"},
-    "reproduction": {"presets", "program", "reports", "storage"},
+    "reproduction": {"presets", "program", "reports", "storage", "training"},
     "training": {
         "data",
         "models",

@@ -3,6 +3,7 @@ import time
 
 import keras
 
+from igpt_keras.backend import optimizer_step
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
 
@@ -14,10 +15,11 @@ class Progress(keras.callbacks.Callback):
 
     Written to a JSON file after each epoch: `train_seconds`, without those of
     probes and pictures, which are `probe_seconds` and `picture_seconds`;
-    `epochs`, of each its number from 1 as `epoch` and the numbers in Keras's
-    `logs`; and `probes`, the records of `LinearProbe.history`, each with the
-    `validation_loss` of its epoch, so that loss can be drawn against accuracy.
-    Put it behind both in the list of callbacks.
+    `epochs`, of each its number from 1 as `epoch`, the optimizer steps taken
+    as `step`, and the numbers in Keras's `logs`; and `probes`, the records of
+    `LinearProbe.history`, each with the `validation_loss` of its epoch, so that
+    loss can be drawn against accuracy. Put it behind both in the list of
+    callbacks.
 
     Args:
         path: path of the JSON file.
@@ -71,7 +73,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         numbers = {k: float(v) for k, v in (logs or {}).items()}
-        self.epochs.append({"epoch": epoch + 1, **numbers})
+        step = optimizer_step(self.model)
+        self.epochs.append({"epoch": epoch + 1, "step": step, **numbers})
         self._write()
 
     def on_train_end(self, logs=None):

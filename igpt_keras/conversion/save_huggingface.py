@@ -3,7 +3,7 @@ from igpt_keras.conversion.huggingface_format import CONFIG
 from igpt_keras.conversion.huggingface_format import PROCESSOR
 from igpt_keras.conversion.huggingface_format import WEIGHTS
 from igpt_keras.conversion.named_tensor import with_progress
-from igpt_keras.models.preset_directory import check_saveable
+from igpt_keras.models.preset_directory import check_exportable
 from igpt_keras.storage.atomic_directory import atomic_directory
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
@@ -62,7 +62,7 @@ def save_huggingface(model, directory, palette=None, verbose=0):
             f"{directory} exists and is no Hugging Face Image GPT. Refusing to "
             "replace it; choose another directory."
         )
-    check_saveable(model)
+    check_exportable(model)
     tensors = huggingface_format.named_tensors(model, igpt.sequence_length)
     arrays = {t.name: t.write() for t in with_progress(tensors, verbose)}
     files = (CONFIG, PROCESSOR, WEIGHTS)

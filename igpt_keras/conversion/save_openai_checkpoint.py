@@ -6,7 +6,7 @@ from igpt_keras.conversion.named_tensor import with_progress
 from igpt_keras.conversion.openai_format import first_line
 from igpt_keras.conversion.openai_format import import_tensorflow
 from igpt_keras.conversion.openai_format import named_tensors
-from igpt_keras.models.preset_directory import check_saveable
+from igpt_keras.models.preset_directory import check_exportable
 from igpt_keras.storage.user_path import user_path
 
 
@@ -34,7 +34,7 @@ def save_openai_checkpoint(model, path, verbose=0):
     index = path.with_name(path.name + ".index")
     if index.exists():
         raise ValueError(f"{index} exists. Choose another path.")
-    check_saveable(model)
+    check_exportable(model)
     igpt = getattr(model, "igpt", model)
     tensors = named_tensors(model, igpt.sequence_length)
     arrays = {t.name: t.write() for t in with_progress(tensors, verbose)}

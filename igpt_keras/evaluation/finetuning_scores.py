@@ -23,7 +23,8 @@ def finetuning_scores(
         seed: as for `class_scores`.
 
     Returns:
-        dict of `validation_accuracy`, `test_accuracy`,
+        dict of `validation_images` and `test_images`, their numbers,
+        `validation_accuracy`, `test_accuracy`,
         `test_standard_error`, `validation_class_nats`, `test_class_nats`,
         `validation_nats_per_token`, `test_nats_per_token`, `test_masks` (of
         BERT, see `mask_ensemble`, or `None`), `num_classes`, and `chance`, the
@@ -48,6 +49,7 @@ def finetuning_scores(
             seed=seed,
         )
         metrics |= {
+            f"{name}_images": scores["images"],
             f"{name}_accuracy": scores["accuracy"],
             f"{name}_class_nats": scores["class_nats"],
             f"{name}_nats_per_token": float(losses.mean()),

@@ -15,8 +15,9 @@ def grid_report(grid, validation, test):
         `validation_accuracy`, `test_accuracy` and `validation_by_rate` (a list
         by `learning_rates`); `layers` and `learning_rates` of the grid;
         `chosen_layer`, `learning_rate`, `validation_accuracy` and
-        `test_accuracy` of the chosen probe; `test_standard_error`; and
-        `chance`, the largest class of test. With `concat` there is one row,
+        `test_accuracy` of the chosen probe; `test_standard_error`;
+        `validation_images` and `test_images`, their numbers; and `chance`, the
+        largest class of test. With `concat` there is one row,
         whose `layer` is `None`.
     """
     grid.evaluate(validation.probe_inputs, verbose=0)
@@ -46,5 +47,7 @@ def grid_report(grid, validation, test):
         "chosen_layer": chosen["layer"],
         **{key: chosen[key] for key in keys},
         "test_standard_error": error,
+        "validation_images": len(validation.labels),
+        "test_images": len(test.labels),
         "chance": largest_class_share(test.labels),
     }

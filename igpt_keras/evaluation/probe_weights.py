@@ -8,6 +8,7 @@ from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
+from igpt_keras.probes.check_layers import check_layers
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.labels import largest_class_share
@@ -70,7 +71,8 @@ def probe_weights(
     names = ("train", "validation", "test")
     splits = {name: getattr(sets, name) for name in names}
     labels = {split: examples.labels for split, examples in splits.items()}
-    layers = _check_layers(model, layers, concat)
+    layers = check_layers(model, layers)
+    _check_concat(model, concat)
     for number in low_data:
         # Raises before anything is computed.
         draw_balanced_subset(labels["train"], number, seed)
@@ -104,7 +106,7 @@ def probe_weights(
     if model.objective == "bert":
         probe = result.probes[result.chosen_layer]
         test_masks = _test_masks(
-            model, sets.test, probe, chosen, num_masks, seed
+            model, sets.test, probe, chosen, num_masks, directory, seed
         )
     # Features of one network are in memory at a time.
     features = {split: np.array(f[chosen]) for split, f in features.items()}
@@ -132,6 +134,14 @@ def probe_weights(
     }
 
 
+def _check_concat(model, concat):
+    if concat is not None and not 1 <= concat <= model.num_layers + 1:
+        raise ValueError(
+            f"concat={concat} layers cannot be joined: the model has features "
+            f"of {model.num_layers + 1}."
+        )
+
+
 def _select(features, layers):
     """These layers' features of each split; all of them without a copy."""
     return {
@@ -149,11 +159,12 @@ def _low_data(sources, labels, labels_per_class, seed):
     return found
 
 
-def _test_masks(model, test, probe, layer, num_masks, seed):
+def _test_masks(model, test, probe, layer, num_masks, directory, seed):
     """`mask_ensemble` of a layer's probe."""
+    path = directory and directory / "masked.npy"
 
     def classes(dataset):
-        return probe.predict(extract_features(model, dataset)[0][layer])
+        return probe.predict(extract_features(model, dataset, path)[0][layer])
 
     masked = [classes(test.masked(mask)) for mask in range(num_masks)]
     unmasked = classes(test.tokens)
@@ -180,21 +191,3 @@ def _of_layers(layers, result):
         "test_standard_error": standard_error(accuracy, result.num_test_images),
         "last_layer_loss": accuracy - float(result.test_accuracy[-1]),
     }
-
-
-def _check_layers(model, layers, concat):
-    """The layers to probe, ascending."""
-    last = model.num_layers
-    if layers is None:
-        layers = range(last + 1)
-    layers = sorted(set(layers))
-    if not layers or layers[0] < 0 or layers[-1] > last:
-        raise ValueError(
-            f"layers must be of 0 to {last}, the final norm, received {layers}."
-        )
-    if concat is not None and not 1 <= concat <= last + 1:
-        raise ValueError(
-            f"concat={concat} layers cannot be joined: the model has features "
-            f"of {last + 1}."
-        )
-    return layers

@@ -103,7 +103,7 @@ def load(cls, directory, interpolate_positions, overrides):
     check_sequence_length(
         config["sequence_length"], length, interpolate_positions, path
     )
-    fixed = set(overrides) & {*_ARCHITECTURE, "head"}
+    fixed = set(overrides) & {*_ARCHITECTURE, "head", "depth_scaled_mlp"}
     if fixed:
         raise ValueError(
             f"{sorted(fixed)} cannot be changed: the weights in {path} fit "
@@ -226,6 +226,17 @@ def check_saveable(model):
             "knows. `model.save('model.keras')` and "
             "`keras.saving.load_model` add them to the kernels; save that "
             "model."
+        )
+
+
+def check_exportable(model):
+    """`check_saveable`, for formats whose class head reads the final norm."""
+    check_saveable(model)
+    layer = getattr(model, "head_layer", None)
+    if layer not in (None, getattr(model, "igpt", model).num_layers):
+        raise ValueError(
+            f"The class head reads layer {layer}, and in this format it reads "
+            "the final norm. Use `save_to_preset`, or save `model.igpt`."
         )
 
 

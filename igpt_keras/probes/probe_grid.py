@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 from igpt_keras.backend import balance_replicas
+from igpt_keras.probes.check_layers import check_layers
 from igpt_keras.probes.features import FeatureModel
 
 # Section 3.1 of the paper tries 30, 10, 3, ... on ImageNet.
@@ -61,13 +62,7 @@ class ProbeGrid(keras.Model):
     ):
         super().__init__(name="probe_grid", dtype="float32", autocast=False)
         model = getattr(model, "igpt", model)
-        last = model.num_layers
-        layers = sorted(set(range(last + 1) if layers is None else layers))
-        if not layers or layers[0] < 0 or layers[-1] > last:
-            raise ValueError(
-                f"layers must be of 0 to {last}, the final norm, received "
-                f"{layers}."
-            )
+        layers = check_layers(model, layers)
         rates = np.array(learning_rates, "float32")
         if rates.ndim != 1 or not rates.size or not (rates > 0).all():
             raise ValueError(

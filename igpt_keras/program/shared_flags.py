@@ -267,7 +267,8 @@ def define_finetuning():
     flags.DEFINE_integer(
         "steps",
         None,
-        "Training steps at most. Defaults to 40 periods.",
+        "Training steps at most. Defaults to 40 periods; if given, a period "
+        "defaults to an eighth of them.",
         lower_bound=1,
     )
     flags.DEFINE_integer(

@@ -1,5 +1,7 @@
 """The runs that pages are made of."""
 
+import shlex
+
 from igpt_keras import presets
 from igpt_keras.reproduction.run import Run
 
@@ -23,9 +25,10 @@ def pretraining(
     return Run(_name(*parts, variant, seed=seed), "pretrain", flags)
 
 
-def probing(scale, trained, dataset, seed=0, **flags):
-    """Linear probes of what a run trained."""
-    given = {"model": _preset(trained), "dataset": dataset, "seed": seed}
+def probing(scale, trained, dataset, **flags):
+    """Linear probes of what a run trained, with its seed."""
+    given = {"model": _preset(trained), "dataset": dataset}
+    given["seed"] = trained.flags["seed"]
     return Run(
         f"probe_{trained.name}_{dataset}",
         "linear_probe",
@@ -34,30 +37,31 @@ def probing(scale, trained, dataset, seed=0, **flags):
     )
 
 
-def probing_by_sgd(scale, trained, preset, concat=False, seed=0):
+def probing_by_sgd(scale, trained, concat=False):
     """Probes by SGD of every layer, or of the middle ones joined."""
+    seed = trained.flags["seed"]
     flags = {"model": _preset(trained), "seed": seed, **scale.sgd}
     if concat:
-        # Shifted inwards where there are fewer.
-        first = (presets.IGPT[preset]["num_layers"] + 1 - scale.concat) // 2
-        layers = range(first, first + scale.concat)
+        last = presets.IGPT[trained.flags["preset"]]["num_layers"]
+        first = max(0, (last + 1 - scale.concat) // 2)
+        layers = range(first, min(first + scale.concat, last + 1))
         flags |= {"concat": True, "layers": ",".join(map(str, layers))}
     name = _name("sgd", trained.name, "joined" if concat else None)
     return Run(name, "linear_probe_sgd", flags, (trained,))
 
 
-def finetuning(scale, trained, dataset, variant=None, seed=0, **changes):
-    """Fine-tuning of what a run trained."""
+def finetuning(scale, trained, dataset, variant=None, **changes):
+    """Fine-tuning of what a run trained, with its seed if no other is given."""
     name = _name("finetune", trained.name, dataset, variant)
-    flags = {"model": _preset(trained), "dataset": dataset, "seed": seed}
-    flags = {**flags, **scale.finetune, **changes}
+    flags = {"model": _preset(trained), "dataset": dataset}
+    flags |= {"seed": trained.flags["seed"], **scale.finetune, **changes}
     return Run(name, "finetune", flags, (trained,))
 
 
 def searching(scale, preset, objective):
     """A search for the learning rate of a size."""
     pretrain = pretraining(scale, preset, objective, **scale.search)
-    words = " ".join(
+    words = shlex.join(
         f"--{name}={value}" for name, value in pretrain.flags.items()
     )
     name = _name("search", preset, "bert" if objective == "bert" else None)

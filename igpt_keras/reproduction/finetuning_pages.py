@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 import itertools
+import math
 
 from igpt_keras.reproduction import experiments
 from igpt_keras.reproduction import paper_numbers
 from igpt_keras.reproduction.page import Content
 from igpt_keras.reproduction.page import Page
+from igpt_keras.reproduction.page import all_runs
+from igpt_keras.reproduction.page import chosen_accuracy
+from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import percent
 from igpt_keras.reproduction.page import trend
@@ -37,17 +41,13 @@ def figure_4(scale, seeds):
         ]
     title = "Autoregressive and BERT, probed and fine-tuned"
     content = functools.partial(_figure_4, runs, dataset)
-    return Page(title, _all(runs), content)
+    return Page(title, all_runs(runs), content)
 
 
 def _figure_4(runs, dataset, results):
     page = Content()
     accuracies = {
-        key: [
-            _test_accuracy(results[r.name])
-            for r in several
-            if r.name in results
-        ]
+        key: [_test_accuracy(m) for m in completed(results, several)]
         for key, several in runs.items()
     }
     papers = {}
@@ -75,18 +75,25 @@ def _figure_4(runs, dataset, results):
             images,
         )
     )
-    probes, tuned = (
-        [
-            one - other
-            for one, other in zip(
-                accuracies[kind, "autoregressive"], accuracies[kind, "bert"]
-            )
-        ]
+    (probes, error), (tuned, other) = (
+        _gap(*(accuracies[kind, objective] for objective in OBJECTIVES), images)
         for kind in ("probe", "fine-tuning")
     )
     statement = "fine-tuning closes the gap: it is larger in the probe"
-    page.trends.append(trend(statement, probes, tuned))
+    error = math.hypot(error, other)
+    page.trends.append(trend(statement, probes, tuned, error=error))
     return page
+
+
+def _gap(one, other, images):
+    """How far one list of accuracies is above another, and its binomial error.
+
+    The error is 0 where nothing is measured.
+    """
+    gaps = [a - b for a, b in zip(one, other)]
+    if not gaps or images is None:
+        return gaps, 0.0
+    return gaps, trend("", one, other, images)["standard_error"]
 
 
 def _show_masks(page, kind, masks, images):
@@ -128,7 +135,7 @@ def table_3(scale, seeds):
             _show_finetuning(page, dataset, of_dataset, results)
         return page
 
-    return Page("Fine-tuning", _all(runs), content)
+    return Page("Fine-tuning", all_runs(runs), content)
 
 
 def _show_finetuning(page, dataset, runs, results):
@@ -202,7 +209,7 @@ def _table_4(probe, few, results):
         for column, value in zip(columns, values):
             if method != "iGPT-L" and value is not None:
                 page.cell(method, column, value)
-    rows = results.get(probe.name, {}).get("low_data", [None] * len(columns))
+    (rows,) = found(results, [probe], "low_data") or [[None] * len(columns)]
     papers = paper_numbers.LOW_DATA["iGPT-L"]
     for row, column, paper in zip(rows, columns, papers):
         ours, raw = (
@@ -234,27 +241,17 @@ def _above_pixels(row, column):
     return trend(statement, [one], [other], error=error)
 
 
-def _all(runs):
-    return [run for several in runs.values() for run in several]
-
-
 def _test_accuracy(metrics):
     """Of fine-tuning, or of the layer that the probe's validation chose."""
     if "test_accuracy" in metrics:
         return metrics["test_accuracy"]
-    rows = {row["layer"]: row["test_accuracy"] for row in metrics["probe"]}
-    return rows[metrics["chosen_layer"]]
+    return chosen_accuracy(metrics)
 
 
 def _images(results, runs):
     """Test images of runs, if one is over."""
-    for run in runs:
-        metrics = results.get(run.name, {})
-        if "test_images" in metrics:
-            return metrics["test_images"]
-        if "images" in metrics:
-            return metrics["images"]["test"]
-    return None
+    images = found(results, runs, "test_images")
+    return images[0] if images else None
 
 
 def _epochs_to_reach(curve, other):

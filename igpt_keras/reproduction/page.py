@@ -44,10 +44,27 @@ class Content:
         self.cells.append(cell)
 
 
+def completed(results, runs):
+    """What runs left that came to their end and did not diverge, in order."""
+    left = [results[run.name] for run in runs if run.name in results]
+    return [metrics for metrics in left if not metrics["record"]["diverged"]]
+
+
 def found(results, runs, key):
-    """Values of a key in what runs left, of those that left it."""
-    metrics = [results[run.name] for run in runs if run.name in results]
-    return [m[key] for m in metrics if m.get(key) is not None]
+    """Values of a key in what those left, where they are not `None`."""
+    values = [metrics.get(key) for metrics in completed(results, runs)]
+    return [value for value in values if value is not None]
+
+
+def all_runs(groups):
+    """Runs of a dict of lists of them."""
+    return [run for runs in groups.values() for run in runs]
+
+
+def chosen_accuracy(metrics, split="test"):
+    """Accuracy of the layer that was chosen for it, of a probe's metrics."""
+    rows = {row["layer"]: row for row in metrics["probe"]}
+    return rows[metrics["chosen_layer"]][f"{split}_accuracy"]
 
 
 def percent(values):
@@ -83,9 +100,10 @@ def trend(statement, one, other, images=None, error=None):
 
     Returns:
         dict of `statement`, `verdict` ("shown", "not shown", "cannot be told"
-        apart, or "not measured"), `difference` and its `standard_error`, which
-        is the largest of the one over seeds, the binomial one and `error`; or
-        `None` if there is none.
+        apart, "one seed" where nothing says how large chance is, or "not
+        measured"), `difference` and its `standard_error`, which is the largest
+        of the one over seeds, the binomial one and `error`; or `None` if there
+        is none.
     """
     if not one or not other:
         verdict = {"verdict": "not measured", "difference": None}
@@ -99,9 +117,12 @@ def trend(statement, one, other, images=None, error=None):
         shares = [np.mean(one), np.mean(other)]
         errors.append(float(np.sqrt(sum(p * (1 - p) for p in shares) / images)))
     error = max(errors, default=None)
-    verdict = "shown" if difference > 0 else "not shown"
-    if error is not None and abs(difference) < APART * error:
+    if error is None:
+        verdict = "one seed"
+    elif abs(difference) < APART * error:
         verdict = "cannot be told"
+    else:
+        verdict = "shown" if difference > 0 else "not shown"
     return {
         "statement": statement,
         "verdict": verdict,

@@ -53,11 +53,3 @@ LOW_DATA = {
     "FixMatch CTA": ("11.4 +- 3.4", "5.1 +- 0.3", "4.3 +- 0.2"),
 }
 LOW_DATA_FINETUNING = "42.1"
-LEARNING_RATES = {
-    ("igpt_s", "autoregressive"): "0.003",
-    ("igpt_m", "autoregressive"): "0.003",
-    ("igpt_l", "autoregressive"): "0.001",
-    ("igpt_s", "bert"): "0.01",
-    ("igpt_m", "bert"): "0.003",
-    ("igpt_l", "bert"): "0.001",
-}

@@ -1,5 +1,6 @@
 from igpt_keras import presets
 from igpt_keras.reports.tables import table
+from igpt_keras.training import finetuning_schedule
 
 # Images of a dataset, and those that are trained on.
 _IMAGES = {
@@ -11,8 +12,7 @@ _IMAGES = {
 _VOCABULARY = 512
 _RESOLUTION = 32
 _BATCH = 128
-# Periods of fine-tuning at most, and trials that a search takes.
-_EPOCHS = 40
+# That a search takes.
 _TRIALS = 3
 # Of weights and two moments in float32: two checkpoints, the best, and those of
 # powers of two of a thousand steps up to a million.
@@ -44,12 +44,13 @@ def price(run):
     return _price(run.recipe, flags, source)
 
 
-def describe_prices(runs, root, throughput):
+def describe_prices(runs, root, others, throughput):
     """Commands and what they cost, as text.
 
     Args:
         runs: list of `Run`.
         root: path of the directory of all runs.
+        others: dict of flags that every recipe takes.
         throughput: float. FLOPs a second of an accelerator.
     """
     rows, total = [["run", "steps", "FLOPs", "time", "disk"]], [0.0, 0.0]
@@ -60,7 +61,7 @@ def describe_prices(runs, root, throughput):
         rows.append([run.name, f"{cost['steps']:,}", *_cells(cost, throughput)])
     whole = {"flops": total[0], "disk_bytes": total[1]}
     rows.append(["all", "", *_cells(whole, throughput)])
-    commands = "\n".join(run.command(root) for run in runs)
+    commands = "\n".join(run.command(root, **others) for run in runs)
     return (
         f"{commands}\n\n{table(rows)}\n\ntime of one device that does "
         f"{throughput:.3g} FLOPs a second (--throughput); validation and "
@@ -100,10 +101,12 @@ def _price(recipe, flags, source):
         steps = int(flags.get("steps", usual["steps"]))
         seen = steps * int(flags.get("batch_size", usual["batch_size"]))
     elif recipe == "finetune":
-        steps = int(flags.get("steps", _EPOCHS * trained_on // _BATCH))
-        seen = steps * _BATCH
         if "labels_per_class" in flags:
-            seen = steps * min(_BATCH, 10 * flags["labels_per_class"])
+            # Of ten classes.
+            trained_on = 10 * flags["labels_per_class"]
+        schedule = finetuning_schedule(trained_on, flags.get("steps"))
+        steps = schedule["steps"]
+        seen = steps * schedule["batch_size"]
     elif recipe == "linear_probe_sgd":
         steps = int(flags["steps"])
         seen = steps * _BATCH / 3

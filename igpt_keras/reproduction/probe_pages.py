@@ -7,6 +7,9 @@ from igpt_keras.reproduction import experiments
 from igpt_keras.reproduction import paper_numbers
 from igpt_keras.reproduction.page import Content
 from igpt_keras.reproduction.page import Page
+from igpt_keras.reproduction.page import all_runs
+from igpt_keras.reproduction.page import chosen_accuracy
+from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
@@ -15,33 +18,24 @@ from igpt_keras.reproduction.page import trend
 
 def figure_2(scale, seeds):
     """Accuracy against depth."""
-    main = scale.main
-    runs = {
-        dataset: [
-            experiments.probing(
-                scale, experiments.pretraining(scale, main, seed=s), dataset
-            )
-            for s in seeds
-        ]
-        for dataset in scale.labelled
-    }
+    runs = _probes_of_main(scale, seeds)
 
     def content(results):
         page, series = Content(), {}
         for dataset, probes in runs.items():
-            over = [results[p.name] for p in probes if p.name in results]
+            over = completed(results, probes)
             if over:
                 rows = over[0]["probe"]
                 layers = [row["layer"] for row in rows]
                 accuracies = [100 * row["test_accuracy"] for row in rows]
                 series[dataset] = (layers, accuracies)
-            best = [_best(metrics) for metrics in over]
+            best = [chosen_accuracy(metrics) for metrics in over]
             last = [m["probe"][-1]["test_accuracy"] for m in over]
             first = [m["probe"][0]["test_accuracy"] for m in over]
             is_cifar10 = dataset == "cifar10"
             page.cell(
                 f"{dataset}, last layer below the best, points",
-                main,
+                scale.main,
                 paper_numbers.LAST_LAYER_LOSS if is_cifar10 else None,
                 percent([b - x for b, x in zip(best, last)]),
             )
@@ -51,7 +45,7 @@ def figure_2(scale, seeds):
                 page.trends.append(trend(statement, best, others, images))
         page.charts.append(
             {
-                "title": f"linear probes of {main}, test",
+                "title": f"linear probes of {scale.main}, test",
                 "x_label": "layer",
                 "y_label": "accuracy, per cent",
                 "series": series,
@@ -59,7 +53,7 @@ def figure_2(scale, seeds):
         )
         return page
 
-    return Page("Linear probes by layer", _all(runs), content)
+    return Page("Linear probes by layer", all_runs(runs), content)
 
 
 def figure_3(scale, seeds):
@@ -72,7 +66,7 @@ def figure_3(scale, seeds):
     def content(results):
         page, points, losses = Content(), {}, {}
         for preset, trained in runs.items():
-            over = [results[r.name] for r in trained if r.name in results]
+            over = completed(results, trained)
             page.cell(
                 preset,
                 "validation, nats per token",
@@ -83,10 +77,9 @@ def figure_3(scale, seeds):
             for metrics in over[:1]:
                 points[preset] = _along(metrics)
                 epochs = metrics["progress"]["epochs"]
-                every = metrics["steps"] / max(1, len(epochs))
-                losses[preset] = (
-                    [every * logs["epoch"] for logs in epochs],
-                    [logs["val_loss"] for logs in epochs],
+                losses[preset] = tuple(
+                    [logs[key] for logs in epochs]
+                    for key in ("step", "val_loss")
                 )
             rising = [_share_rising(_along(metrics)[1]) for metrics in over]
             page.cell(
@@ -95,11 +88,10 @@ def figure_3(scale, seeds):
                 ours=percent(rising),
             )
         for small, large in zip(list(runs), list(runs)[1:]):
-            pairs = [
-                _at_equal_loss(_along(results[a.name]), _along(results[b.name]))
-                for a, b in zip(runs[small], runs[large])
-                if a.name in results and b.name in results
-            ]
+            both = zip(
+                completed(results, runs[small]), completed(results, runs[large])
+            )
+            pairs = [_at_equal_loss(_along(a), _along(b)) for a, b in both]
             statement = f"at equal loss {large} is above {small}"
             here, there = (
                 [pair[i] for pair in pairs if pair is not None] for i in (0, 1)
@@ -121,31 +113,22 @@ def figure_3(scale, seeds):
         ]
         return page
 
-    return Page("Loss against the probe's accuracy", _all(runs), content)
+    return Page("Loss against the probe's accuracy", all_runs(runs), content)
 
 
 def table_1(scale, seeds):
     """Linear probes of the main model on small datasets."""
-    main = scale.main
-    runs = {
-        dataset: [
-            experiments.probing(
-                scale, experiments.pretraining(scale, main, seed=s), dataset
-            )
-            for s in seeds
-        ]
-        for dataset in scale.labelled
-    }
+    runs = _probes_of_main(scale, seeds)
 
     def content(results):
         page = Content()
         for dataset, probes in runs.items():
-            over = [results[p.name] for p in probes if p.name in results]
+            over = completed(results, probes)
             for name, value in paper_numbers.OTHERS_LINEAR_PROBE[
                 dataset
             ].items():
                 page.cell(name, dataset, value)
-            best = [_best(metrics) for metrics in over]
+            best = [chosen_accuracy(metrics) for metrics in over]
             paper = paper_numbers.LINEAR_PROBE[dataset]
             page.cell("iGPT, best layer", dataset, paper, percent(best))
             joined = [m["concatenated"]["test_accuracy"] for m in over]
@@ -165,7 +148,7 @@ def table_1(scale, seeds):
             ]
         return page
 
-    return Page("Linear probes on small datasets", _all(runs), content)
+    return Page("Linear probes on small datasets", all_runs(runs), content)
 
 
 def table_2(scale, seeds):
@@ -174,8 +157,7 @@ def table_2(scale, seeds):
     trained = [experiments.pretraining(scale, main, seed=s) for s in seeds]
     runs = {
         concat: [
-            experiments.probing_by_sgd(scale, run, main, concat)
-            for run in trained
+            experiments.probing_by_sgd(scale, run, concat) for run in trained
         ]
         for concat in (False, True)
     }
@@ -199,7 +181,7 @@ def table_2(scale, seeds):
             page.cell(row, scale.sgd["dataset"], None, percent(values))
         return page
 
-    return Page("Linear probes by SGD", _all(runs), content)
+    return Page("Linear probes by SGD", all_runs(runs), content)
 
 
 def section_4_4(scale, seeds):
@@ -211,7 +193,7 @@ def section_4_4(scale, seeds):
         ]
         for concat in (False, True):
             runs[preset, concat] = [
-                experiments.probing_by_sgd(scale, run, preset, concat)
+                experiments.probing_by_sgd(scale, run, concat)
                 for run in trained
             ]
 
@@ -248,27 +230,32 @@ def section_4_4(scale, seeds):
             )
         return page
 
-    return Page("Linear probes by SGD, by size", _all(runs), content)
+    return Page("Linear probes by SGD, by size", all_runs(runs), content)
 
 
-def _all(runs):
-    return [run for several in runs.values() for run in several]
-
-
-def _best(metrics):
-    """Test accuracy of the layer that validation chose."""
-    rows = {row["layer"]: row["test_accuracy"] for row in metrics["probe"]}
-    return rows[metrics["chosen_layer"]]
+def _probes_of_main(scale, seeds):
+    """Linear probes of the main size, by dataset."""
+    trained = [
+        experiments.pretraining(scale, scale.main, seed=s) for s in seeds
+    ]
+    return {
+        dataset: [experiments.probing(scale, run, dataset) for run in trained]
+        for dataset in scale.labelled
+    }
 
 
 def _test_images(results, runs):
-    images = found(results, runs, "images")
-    return images[0]["test"] if images else None
+    images = found(results, runs, "test_images")
+    return images[0] if images else None
 
 
 def _along(metrics):
-    """Validation loss, and accuracy of the chosen layer, of each probe."""
+    """Validation loss, and accuracy of the chosen layer, of each probe.
+
+    Of one dataset: the first that was probed.
+    """
     probes = metrics["progress"]["probes"]
+    probes = [p for p in probes if p["name"] == probes[0]["name"]]
     chosen = [
         p["accuracy"][p["layers"].index(p["chosen_layer"])] for p in probes
     ]

@@ -4,6 +4,8 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
+import subprocess
 import time
 
 from igpt_keras.program.subprogram import run_script
@@ -11,6 +13,7 @@ from igpt_keras.storage.json_file import write_json
 
 # What a run that came to its end leaves beside its own files.
 RECORD = "reproduce.json"
+SECONDS = "reproduce_seconds.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +39,14 @@ class Run:
         `others` are flags that every recipe takes.
         """
         directories = {run.name: str(root / run.name) for run in self.needs}
-        flags = dict(self.flags)
         given = [f"--{name}={value}" for name, value in others.items()]
-        if "command" in flags:
-            # A search hands them on.
-            flags["command"] = " ".join([flags["command"], *given])
-            given = []
         words = []
-        for name, value in flags.items():
+        for name, value in self.flags.items():
             if isinstance(value, str):
                 value = value.format(**directories)
+            if name == "command":
+                # A search hands them on.
+                value, given = f"{value} {shlex.join(given)}".strip(), []
             words.append(f"--{name}" if value is True else f"--{name}={value}")
         return [*words, *given, f"--run_dir={root / self.name}"]
 
@@ -75,21 +76,39 @@ def execute(run, root, recipes, others):
         others: dict of flags that every recipe takes, such as `data_dir`.
 
     Raises:
-        ValueError: if it failed, or diverged where that is no result.
+        ValueError: if it failed, or another command's run is there.
     """
-    directory = pathlib.Path(root) / run.name
+    root = pathlib.Path(root)
+    directory, command = root / run.name, run.command(root, **others)
     if (directory / RECORD).is_file():
+        record = json.loads((directory / RECORD).read_text())
+        if record["command"] != command:
+            raise ValueError(
+                f"{directory} is of another command ({record['command']}). "
+                "Remove it, or choose another --run_dir."
+            )
         return
-    start = time.perf_counter()
     path = pathlib.Path(recipes) / f"{run.recipe}.py"
-    completed = run_script(path, run.words(pathlib.Path(root), **others))
+    start, before = time.perf_counter(), _seconds(directory)
+    try:
+        completed = run_script(path, run.words(root, **others))
+    finally:
+        # Of a run that is stopped, the time counts too.
+        seconds = before + time.perf_counter() - start
+        if directory.is_dir():
+            write_json(directory / SECONDS, seconds)
     record = {
-        "command": run.command(pathlib.Path(root), **others),
+        "command": command,
         "diverged": not completed,
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
         "hardware": hardware(),
     }
     write_json(directory / RECORD, record)
+
+
+def _seconds(directory):
+    path = directory / SECONDS
+    return json.loads(path.read_text()) if path.is_file() else 0.0
 
 
 def hardware():
@@ -101,7 +120,12 @@ def hardware():
         models = [line for line in lines if line.startswith("model name")]
         if models:
             name = models[0].partition(":")[2].strip()
-    return f"{os.cpu_count()} cores of {name}"
+    found = f"{os.cpu_count()} cores of {name}"
+    if shutil.which("nvidia-smi"):
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(command, capture_output=True, text=True).stdout
+        found = ", ".join([found, *names.split("\n")[:-1]])
+    return found
 
 
 def read_results(runs, root):

@@ -2,10 +2,13 @@
 
 import functools
 
+from igpt_keras import presets
 from igpt_keras.reproduction import experiments
-from igpt_keras.reproduction import paper_numbers
 from igpt_keras.reproduction.page import Content
 from igpt_keras.reproduction.page import Page
+from igpt_keras.reproduction.page import all_runs
+from igpt_keras.reproduction.page import chosen_accuracy
+from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
@@ -39,8 +42,12 @@ def table_5(scale, seeds):
         page, series = Content(), {}
         for (preset, objective), run in runs.items():
             metrics = results.get(run.name, {})
-            paper = paper_numbers.LEARNING_RATES.get((preset, objective))
-            page.cell(preset, objective, paper, metrics.get("best"))
+            rates = presets.LEARNING_RATES.get((preset, objective), {})
+            paper = f"{rates[32]:g}" if rates else None
+            best = metrics.get("best")
+            if metrics and best is None:
+                best = "all diverged"
+            page.cell(preset, objective, paper, best)
             trials = [
                 trial
                 for trial in metrics.get("trials", [])
@@ -83,38 +90,42 @@ def section_a1(scale, seeds):
     }
     return Page(
         "Heads, initialisation, Adam, precision and masks",
-        [run for several in runs.values() for run in several],
+        all_runs(runs),
         functools.partial(_section_a1, runs),
     )
 
 
 def _section_a1(runs, results):
-    page, series, losses = Content(), {}, {}
+    page, series, losses, diverged = Content(), {}, {}, {}
     for name, several in runs.items():
         losses[name] = found(results, several, "validation_nats_per_token")
         over = [results[r.name] for r in several if r.name in results]
-        diverged = sum(m["record"]["diverged"] for m in over)
+        diverged[name] = sum(m["record"]["diverged"] for m in over)
         text = number(losses[name])
-        if diverged:
-            text = f"{diverged} of {len(over)} diverged"
+        if diverged[name]:
+            text = f"{diverged[name]} of {len(over)} diverged"
         page.cell(name, "validation, nats per token", ours=text)
-        accuracies = [_chosen(m) for m in over if m.get("probe")]
+        done = completed(results, several)
+        accuracies = [_chosen(m) for m in done if m["probe"] or m["probes"]]
         page.cell(name, "probe, validation", ours=percent(accuracies))
         rises = [_largest_rise(m) for m in over if "progress" in m]
         page.cell(name, "largest rise of the loss", ours=number(rises))
-        if over and "progress" in over[0]:
-            epochs = over[0]["progress"]["epochs"]
-            series[name] = (
-                [logs["epoch"] for logs in epochs],
-                [logs["val_loss"] for logs in epochs],
+        for metrics in done[:1]:
+            epochs = metrics["progress"]["epochs"]
+            series[name] = tuple(
+                [logs[key] for logs in epochs] for key in ("step", "val_loss")
             )
     for name in ("normal head", "tied head", "beta2 0.999", HIGH_RATE):
         statement = f"{name}: a higher loss than the paper's settings"
-        page.trends.append(trend(statement, losses[name], losses[USUAL]))
+        compared = trend(statement, losses[name], losses[USUAL])
+        if diverged[name] and losses[USUAL]:
+            # Higher than any number.
+            compared |= {"verdict": "shown, by divergence"}
+        page.trends.append(compared)
     page.charts.append(
         {
             "title": "variants, and BERT by mask rate",
-            "x_label": "period",
+            "x_label": "step",
             "y_label": "validation loss, nats per token",
             "series": series,
         }
@@ -123,9 +134,9 @@ def _section_a1(runs, results):
 
 
 def _chosen(metrics):
-    """Validation accuracy of the chosen layer."""
-    rows = {r["layer"]: r["validation_accuracy"] for r in metrics["probe"]}
-    return rows[metrics["chosen_layer"]]
+    """Validation accuracy of the chosen layer, of the first set probed."""
+    of_others = list(metrics["probes"].values())
+    return chosen_accuracy([*of_others, metrics][0], "validation")
 
 
 def _largest_rise(metrics):

@@ -7,7 +7,9 @@ from igpt_keras.reproduction.run import in_order
 from igpt_keras.storage.json_file import write_json
 
 
-def write_page(directory, name, scale, page, results, root, priced, throughput):
+def write_page(
+    directory, name, scale, page, results, root, others, priced, throughput
+):
     """Writes `NAME.md`, `NAME.json` and a PNG a chart.
 
     Runs that are not over are named, and the rest is drawn.
@@ -19,6 +21,7 @@ def write_page(directory, name, scale, page, results, root, priced, throughput):
         page: `Page`.
         results: dict of `read_results`.
         root: path of the directory of all runs.
+        others: dict of flags that every recipe takes.
         priced: the `Page` at the paper's scale.
         throughput: float. FLOPs a second of an accelerator, to price that.
 
@@ -58,7 +61,12 @@ def write_page(directory, name, scale, page, results, root, priced, throughput):
         if run.name in results
     }
     lines += _runs(runs, records)
-    lines += ["", "```bash", *(run.command(root) for run in runs), "```"]
+    lines += [
+        "",
+        "```bash",
+        *(run.command(root, **others) for run in runs),
+        "```",
+    ]
     write_json(
         directory / f"{name}.json",
         {

@@ -83,20 +83,31 @@ def build_classifier(
         from_scratch: bool. Whether weights are fresh. Defaults to `False`.
         dropout: float. Defaults to 0.
         dtype: str, the Keras dtype policy. Defaults to `"float32"`.
-        head_layer: as for `IGPTClassifier`.
+        head_layer: as for `IGPTClassifier`. Defaults to that of the class head
+            that is kept, or else to the final norm.
         generative_weight: as for `IGPTClassifier`.
         classification_weight: as for `IGPTClassifier`.
 
     Raises:
-        ValueError: if the class head is of another number of classes.
+        ValueError: if the class head is of another number of classes, or of
+            another layer.
     """
     igpt = getattr(opened, "igpt", opened)
-    if opened is not igpt and opened.num_classes != num_classes:
+    has_head = opened is not igpt
+    if has_head and opened.num_classes != num_classes:
         raise ValueError(
             f"The model was fine-tuned on {opened.num_classes} classes, and "
             f"the dataset has {num_classes}. Pass the weights that it was "
             "fine-tuned from."
         )
+    if has_head and head_layer not in (None, opened.head_layer):
+        raise ValueError(
+            f"The model's class head reads {_name_layer(opened.head_layer)}, "
+            f"and --head_layer={head_layer}. Leave it out, or pass the weights "
+            "that it was fine-tuned from."
+        )
+    if has_head:
+        head_layer = opened.head_layer
     changes = {"dropout": dropout, "dtype": dtype}
     if from_scratch:
         start = IGPT.from_config({**igpt.get_config(), **changes})
@@ -109,17 +120,20 @@ def build_classifier(
         classification_weight=classification_weight,
         head_layer=head_layer,
     )
-    if opened is not igpt and not from_scratch:
+    if has_head and not from_scratch:
         classifier.class_head.set_weights(opened.class_head.get_weights())
     return classifier
 
 
-def accuracy_curve(epochs, steps_per_epoch, batch_size, images):
+def _name_layer(layer):
+    return "the final norm" if layer is None else f"layer {layer}"
+
+
+def accuracy_curve(epochs, batch_size, images):
     """Validation accuracy as fine-tuning went.
 
     Args:
         epochs: list of `Progress.epochs`.
-        steps_per_epoch: int. Steps of one of these.
         batch_size: int. Images of a step.
         images: int. Training images.
 
@@ -129,8 +143,8 @@ def accuracy_curve(epochs, steps_per_epoch, batch_size, images):
     """
     return [
         {
-            "step": logs["epoch"] * steps_per_epoch,
-            "epochs": logs["epoch"] * steps_per_epoch * batch_size / images,
+            "step": logs["step"],
+            "epochs": logs["step"] * batch_size / images,
             "validation_accuracy": logs[ACCURACY],
         }
         for logs in epochs

@@ -2,6 +2,7 @@ import sys
 
 import keras
 
+from igpt_keras.backend import num_replicas
 from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.program import interrupts
 from igpt_keras.storage.directory_lock import directory_lock
@@ -53,6 +54,7 @@ def fit(
         sys.stdout.write(f"Continuing after step {epoch * period:,}.\n")
     if epoch >= steps // period or checkpoint.out_of_patience(epoch):
         return
+    _check_validation(model, arguments.get("validation_data"))
     callbacks = [keras.callbacks.TerminateOnNaN(raise_error=True), *callbacks]
     if log_dir is not None:
         callbacks += [CurveLog(log_dir, hyperparameters)]
@@ -76,8 +78,25 @@ def fit(
         raise FloatingPointError(
             "Training diverged: the loss is not finite. Checkpoints in "
             f"{checkpoint.directory} are from before. Start again in another "
-            "--run_dir with a lower --learning_rate."
+            "--run_dir with a lower learning rate."
         ) from error
+
+
+def _check_validation(model, dataset):
+    """Raises a `ValueError` unless replicas share the first batch evenly.
+
+    Keras averages it over them when it traces a step.
+    """
+    replicas = num_replicas(model)
+    if replicas == 1 or dataset is None:
+        return
+    rows = len(keras.tree.flatten(next(iter(dataset)))[0])
+    if rows % replicas:
+        raise ValueError(
+            f"The first batch of {rows} validation images does not divide "
+            f"among {replicas} replicas. Choose --batch_size, or "
+            "--evaluation_images, so that it does."
+        )
 
 
 class _CheckInterrupts(keras.callbacks.Callback):

@@ -1,3 +1,6 @@
+import math
+
+
 def search_learning_rate(learning_rates, trial, mode="min"):
     """The paper's search (section 3.4): stops at the first local optimum.
 
@@ -18,15 +21,13 @@ def search_learning_rate(learning_rates, trial, mode="min"):
     (0.001, 4)
     """
     sign = 1 if mode == "min" else -1
-    best, best_value, trials = None, None, []
+    best, best_value, trials = None, math.inf, []
     for learning_rate in learning_rates:
         value = trial(learning_rate)
         trials.append({"learning_rate": learning_rate, "value": value})
-        better = value is not None and (
-            best is None or sign * value < sign * best_value
-        )
-        if better:
-            best, best_value = learning_rate, value
-        elif best is not None:
+        signed = math.inf if value is None else sign * value
+        if signed < best_value:
+            best, best_value = learning_rate, signed
+        elif signed > best_value:
             break
     return best, trials

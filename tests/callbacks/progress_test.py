@@ -11,6 +11,11 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def after_steps(steps):
+    optimizer = types.SimpleNamespace(iterations=np.int64(steps))
+    return types.SimpleNamespace(optimizer=optimizer)
+
+
 def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
     token_ids = tiny.token_ids(batch=8)
     labels = np.arange(8, dtype="int32") % 2
@@ -33,6 +38,11 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
         verbose=0,
     )
     saved = read(path)
+    steps = [(logs["epoch"], logs["step"]) for logs in saved["epochs"]]
+    assert steps == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    for key in ("loss", "val_loss"):
+        logged = [logs[key] for logs in saved["epochs"]]
+        np.testing.assert_allclose(logged, history.history[key])
     assert saved["train_seconds"] == progress.seconds["train_seconds"] > 0
     # Each second is counted once.
     probing = sum(record["seconds"] for record in probe.history)
@@ -48,17 +58,22 @@ def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
     path = tmp_path / "progress.json"
     before = [{"epoch": epoch, "step": 10 * epoch} for epoch in (1, 2, 3)]
     seconds = {"train_seconds": 100.0, "picture_seconds": 1.0}
-    path.write_text(json.dumps({**seconds, "probes": before}))
+    epochs = [{"epoch": e, "step": 10 * e, "val_loss": 1.0} for e in (1, 2, 3)]
+    saved = {**seconds, "epochs": epochs, "probes": before}
+    path.write_text(json.dumps(saved))
     probe = types.SimpleNamespace(history=[])
     pictures = types.SimpleNamespace(seconds=2.0)
     progress = igpt_keras.Progress(path, [probe], [pictures])
     progress.restore(2)
     assert progress.probes == before[:2]
+    progress.set_model(after_steps(30))
     progress.on_train_begin()
     probe.history.append({"epoch": 3, "step": 30, "seconds": 5.0})
     progress.on_epoch_end(2, {"val_loss": 0.5})
     saved = read(path)
     expected = {**probe.history[0], "validation_loss": 0.5}
+    last = {"epoch": 3, "step": 30, "val_loss": 0.5}
+    assert saved["epochs"] == [*epochs[:2], last]
     assert saved["probes"] == [*before[:2], expected]
     # Of no time at all the probe took five seconds, the pictures two.
     assert 93 < saved["train_seconds"] < 103
@@ -77,6 +92,7 @@ def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
     """As where training stopped early, on an epoch without a probe."""
     probe = types.SimpleNamespace(history=[])
     progress = igpt_keras.Progress(tmp_path / "progress.json", [probe])
+    progress.set_model(after_steps(1))
     progress.on_train_begin()
     progress.on_epoch_end(0, {"val_loss": 0.25})
     probe.history.append({"epoch": 1, "seconds": 0.0})

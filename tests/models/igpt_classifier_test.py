@@ -271,3 +271,22 @@ def test_weight_of_the_classification_loss(tmp_path):
 def test_refuses_heads_and_weights(arguments, message):
     with pytest.raises(ValueError, match=message):
         igpt_keras.IGPTClassifier(tiny.model(), 3, **arguments)
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_other_formats_know_a_head_on_the_final_norm(layer, tmp_path):
+    model = classifier(head_layer=layer)
+    if layer == 3:
+        igpt_keras.save_huggingface(model, tmp_path / "model")
+        copy = igpt_keras.load_huggingface(tmp_path / "model")
+        np.testing.assert_allclose(
+            array(copy(tiny.token_ids())["class_logits"]),
+            array(model(tiny.token_ids())["class_logits"]),
+            atol=1e-5,
+        )
+        return
+    with pytest.raises(ValueError, match="class head reads layer 1"):
+        igpt_keras.save_huggingface(model, tmp_path / "model")
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="class head reads layer 1"):
+            igpt_keras.save_openai_checkpoint(model, tmp_path / "ckpt")

@@ -144,9 +144,14 @@ def test_bert_votes_under_masks(tmp_path, capsys):
     )
     assert metrics["test_masks"]["num_masks"] == 3
     assert "the class that most of these give" in capsys.readouterr().out
-    # Trained under other masks of that rate each step, from the first.
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["mask_rate"] == 0.4
+    with pytest.raises(ValueError, match="hides no token"):
+        recipe.run(
+            "finetune",
+            model=preset,
+            **FLAGS,
+            mask_rate=0,
+            run_dir=tmp_path / "none",
+        )
 
 
 def test_few_labels_are_the_probes_subset(preset, tmp_path, monkeypatch):
@@ -266,3 +271,22 @@ def test_goes_on_from_a_fine_tuned_model(finetuned, tmp_path, monkeypatch):
     for one, two in zip(weights(tmp_path / "more"), weights(run), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
     keras.utils.clear_session()
+
+
+def test_a_class_head_keeps_its_layer(preset, tmp_path):
+    """Which may be none but the one that it has."""
+    flags = {**FLAGS, "steps": 1, "period": 1, "learning_rate": 1e-9}
+    first = tmp_path / "first"
+    recipe.run("finetune", model=preset, **flags, head_layer=1, run_dir=first)
+    model = first / "preset"
+    recipe.run("finetune", model=model, **flags, run_dir=tmp_path / "second")
+    opened = igpt_keras.IGPTClassifier.from_preset(tmp_path / "second/preset")
+    assert opened.head_layer == 1
+    with pytest.raises(ValueError, match="reads layer 1, and --head_layer=2"):
+        recipe.run(
+            "finetune",
+            model=model,
+            **flags,
+            head_layer=2,
+            run_dir=tmp_path / "third",
+        )

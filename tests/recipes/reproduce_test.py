@@ -61,7 +61,9 @@ def test_a_run_that_fails_leaves_the_rest_drawn(tiny, tmp_path, monkeypatch):
     """Of Figure 2: its model is there, and its probe is not."""
     done = tmp_path / "runs" / "laptop" / "pretrain_igpt_nano"
     done.mkdir(parents=True)
+    run = reproduction.PAGES["figure_2"](TINY, [0]).runs[0].needs[0]
     record = {"seconds": 1.0, "hardware": "x", "diverged": False}
+    record["command"] = run.command(done.parent)
     (done / "reproduce.json").write_text(json.dumps(record))
     flags = {"run_dir": tmp_path / "runs", "output": tmp_path / "results"}
     with pytest.raises(ValueError, match="ended with status 1"):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -29,6 +30,8 @@ def test_tries_until_the_first_that_is_worse(tmp_path, capfd):
     over = run / "learning_rate_1e-9" / "metrics.json"
     over.parent.mkdir(parents=True)
     over.write_text(json.dumps({"validation_nats_per_token": 1.7}))
+    command = ["pretrain.py", *PRETRAIN.split()[1:]]
+    (run / "config.json").write_text(json.dumps({"command": command}))
     found = recipe.run("search_learning_rate", **flags)
     values = [trial["value"] for trial in found["trials"]]
     assert values[0] is None and values[1] < values[2] == 1.7
@@ -45,8 +48,13 @@ def test_tries_until_the_first_that_is_worse(tmp_path, capfd):
     assert out.count("Trying") == 2 and "<- best" in out and "diverged" in out
     assert recipe.run("search_learning_rate", **flags) == found
     assert "Trying" not in capfd.readouterr().out
-    with pytest.raises(ValueError, match="other settings .command"):
+    with pytest.raises(ValueError, match="holds trials of another --command"):
         changed = {**flags, "command": f"{PRETRAIN} --seed=1"}
+        recipe.run("search_learning_rate", **changed)
+    # Also where all that there is diverged, before a checkpoint.
+    shutil.rmtree(trial)
+    shutil.rmtree(over.parent)
+    with pytest.raises(ValueError, match="holds trials of another --command"):
         recipe.run("search_learning_rate", **changed)
 
 
@@ -69,6 +77,7 @@ def test_what_fails_is_no_trial(tmp_path, capfd):
         ("pretrain.py --run_dir=x", "--command has --run_dir"),
         ("pretrain.py --learning_rate=1", "--command has --learning_rate"),
         ("linear_probe_sgd.py -learning_rates 1", "has --learning_rates"),
+        ("finetune.py --fold_validation", "validation could choose no rate"),
     ],
 )
 def test_refuses_commands(command, message, tmp_path):

@@ -14,7 +14,7 @@ from igpt_keras.reproduction.page import trend
         ([0.51], [0.50], 10_000, "cannot be told"),
         ([0.48], [0.50], 10_000, "not shown"),
         ([0.52], [], 10_000, "not measured"),
-        ([0.9], [0.5], None, "shown"),
+        ([0.9], [0.5], None, "one seed"),
         # Seeds that differ by more than what is claimed.
         ([0.40, 0.60], [0.45, 0.50], 10_000, "cannot be told"),
         ([2.31, 2.32, 2.33], [2.20, 2.21, 2.22], None, "shown"),

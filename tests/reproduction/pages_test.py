@@ -1,6 +1,7 @@
 """Pages from results that are made up here, whole and in part."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -36,7 +37,9 @@ def made_up(run):
             "accuracy": [0.1, 0.2 + 0.1 * i, 0.1],
             "chosen_layer": 1,
             "validation_loss": loss,
+            "name": name,
         }
+        for name in ("first", "second")
         for i, loss in enumerate(losses)
     ]
     masks = None
@@ -47,11 +50,12 @@ def made_up(run):
         "probe": rows,
         "chosen_layer": 1,
         "test_masks": masks,
+        "probes": {},
         "validation_nats_per_token": losses[-1],
         "progress": {
             "probes": probes,
             "epochs": [
-                {"epoch": i + 1, "loss": loss, "val_loss": loss}
+                {"epoch": i, "step": 30 * i, "loss": loss, "val_loss": loss}
                 for i, loss in enumerate(losses)
             ],
         },
@@ -76,7 +80,7 @@ def made_up(run):
     if run.recipe in ("finetune", "linear_probe_sgd"):
         found |= {
             "test_accuracy": accuracies[0],
-            "images": {"test": 10_000},
+            "test_images": 10_000,
             "curve": [
                 {"epochs": i, "validation_accuracy": a}
                 for i, a in enumerate(accuracies)
@@ -102,6 +106,7 @@ def draw(name, page, results, directory):
         page,
         results,
         directory / "runs",
+        {"data_dir": "there"},
         PAGES[name](SCALES["paper"], [0]),
         1e14,
     )
@@ -127,7 +132,7 @@ def test_whole_pages(name, tmp_path):
         "cannot be told",
     }
     for run in runs:
-        assert run.command(tmp_path / "runs") in text
+        assert run.command(tmp_path / "runs", data_dir="there") in text
     for place, chart in enumerate(found["charts"], 1):
         file = tmp_path / f"{name}_{place}.png"
         assert file.stat().st_size < 200_000
@@ -156,6 +161,52 @@ def test_each_missing_run_leaves_the_rest(name, tmp_path):
         assert content.cells
 
 
+DIVERGED = {"record": {**RECORD, "command": "", "diverged": True}}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_run_that_diverged_is_no_number(name, tmp_path):
+    page = PAGES[name](SCALES["laptop"], [0])
+    results = {run.name: DIVERGED for run in in_order(page.runs)}
+    text, found = draw(name, page, results, tmp_path)
+    assert found["missing"] == []
+    ours = {cell["ours"] for cell in found["cells"]}
+    assert ours <= {None, "1 of 1 diverged", "all diverged"}
+
+
+def test_a_rate_too_high_is_told_by_its_divergence():
+    page = PAGES["section_a1"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in page.runs}
+    (high,) = (name for name in results if name.endswith("too_high"))
+    results[high] = DIVERGED
+    content = page.content(results)
+    assert content.trends[-1]["verdict"] == "shown, by divergence"
+    (cell,) = (c for c in content.cells if c["ours"] == "1 of 1 diverged")
+    assert cell["row"] == "learning rate too high"
+
+
+def test_seeds_are_of_all_that_follows():
+    """Fresh weights of a baseline too."""
+    for name in ("table_1", "table_3", "figure_4", "section_4.4"):
+        runs = in_order(PAGES[name](SCALES["paper"], [0, 1]).runs)
+        commands = {tuple(run.words(pathlib.Path("x"))[:-1]) for run in runs}
+        # But for where its model is, each is another command.
+        assert len(commands) == len(runs)
+        for run in runs:
+            for needed in run.needs:
+                assert run.flags["seed"] == needed.flags["seed"]
+
+
+def test_few_labels_are_priced_by_their_batches():
+    """800 steps of all 40 images at most."""
+    runs = PAGES["table_4"](SCALES["paper"], [0]).runs
+    (few,) = (run for run in runs if run.recipe == "finetune")
+    whole = PAGES["table_3"](SCALES["paper"], [0]).runs[0]
+    assert (price(few)["steps"], price(whole)["steps"]) == (800, 40 * 351)
+    ratio = price(few)["flops"] / price(whole)["flops"]
+    np.testing.assert_allclose(ratio, 800 * 40 / (40 * 351 * 128))
+
+
 def test_figure_2_shows_what_was_measured(tmp_path):
     page = PAGES["figure_2"](SCALES["laptop"], [0])
     results = {run.name: made_up(run) for run in page.runs}
@@ -180,6 +231,7 @@ def test_figure_3_compares_sizes_at_equal_loss():
         results[run.name] = made_up(run)
         results[run.name]["progress"]["probes"] = [
             {
+                "name": "validation",
                 "layers": [0],
                 "chosen_layer": 0,
                 # Straight lines, at other losses.
@@ -191,7 +243,7 @@ def test_figure_3_compares_sizes_at_equal_loss():
     content = page.content(results)
     trend = content.trends[0]
     np.testing.assert_allclose(trend["difference"], 0.1)
-    assert trend["verdict"] == "shown"
+    assert trend["verdict"] == "one seed"
 
 
 def test_price_of_the_papers_pretraining():

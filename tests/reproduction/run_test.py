@@ -1,4 +1,5 @@
 import json
+import shlex
 
 import pytest
 
@@ -43,6 +44,10 @@ def test_words_of_a_command(tmp_path):
     search = Run("search", "search", {"command": "pretrain.py --steps=3"})
     words = search.words(tmp_path, data_dir="d")
     assert words[0] == "--command=pretrain.py --steps=3 --data_dir=d"
+    words = search.words(tmp_path, data_dir="my {sets}")
+    assert shlex.split(words[0].removeprefix("--command="))[-1] == (
+        "--data_dir=my {sets}"
+    )
 
 
 def test_runs_come_after_what_they_need():
@@ -63,6 +68,8 @@ def test_a_run_that_is_over_is_not_run_again(recipes, tmp_path):
     assert not record["diverged"] and record["seconds"] > 0
     assert "cores" in record["hardware"]
     assert record["command"] == PROBED.command(root, data_dir="d")
+    with pytest.raises(ValueError, match="is of another command"):
+        execute(PROBED, root, recipes(0), {"data_dir": "elsewhere"})
     (root / "probed" / "reproduce.json").unlink()
     assert list(read_results([TRAINED, PROBED], root)) == ["trained"]
 
@@ -75,3 +82,23 @@ def test_divergence_is_a_result_and_failure_is_none(recipes, tmp_path):
     with pytest.raises(ValueError, match="ended with status 1"):
         execute(PROBED, root, recipes(1), {})
     assert list(read_results([TRAINED, PROBED], root)) == ["trained"]
+
+
+def test_time_adds_up_over_what_was_stopped(tmp_path, monkeypatch):
+    """Half an hour until it was stopped, and a minute."""
+    clock = iter([0.0, 1800.0, 5000.0, 5060.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+
+    def stopped(path, words):
+        (tmp_path / "trained").mkdir()
+        raise KeyboardInterrupt
+
+    name = "igpt_keras.reproduction.run.run_script"
+    monkeypatch.setattr(name, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        execute(TRAINED, tmp_path, tmp_path, {})
+    assert read_results([TRAINED], tmp_path) == {}
+    monkeypatch.setattr(name, lambda path, words: True)
+    execute(TRAINED, tmp_path, tmp_path, {})
+    record = read_results([TRAINED], tmp_path)["trained"]["record"]
+    assert record["seconds"] == 1860

@@ -1,5 +1,6 @@
 import types
 
+import numpy as np
 import pytest
 
 from igpt_keras import training
@@ -57,3 +58,24 @@ def test_says_that_there_is_no_gpu(monkeypatch, capsys):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
     training.strategy_scope("mirrored", 4)
     assert "finds no GPU: one CPU trains" in capsys.readouterr().out
+
+
+def test_uneven_validation_is_refused(tmp_path):
+    """Before Keras fails to average its first batch over replicas."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    model = types.SimpleNamespace(distribute_strategy=strategy)
+    checkpoint = types.SimpleNamespace(
+        restore=lambda model: 0, out_of_patience=lambda epoch: False
+    )
+    progress = types.SimpleNamespace(restore=lambda epoch: None)
+    batches = [({"token_ids": np.zeros((33, 4))}, np.zeros(33))]
+    with pytest.raises(ValueError, match="first batch of 33 validation images"):
+        training.fit(
+            model,
+            None,
+            4,
+            2,
+            checkpoint,
+            progress,
+            validation_data=batches,
+        )
