@@ -26,6 +26,18 @@ def model(objective="autoregressive", scale=0.3, **overrides):
     return built
 
 
+def grey_palette(count=SIZE["vocabulary_size"]):
+    """A tokenizer of as many greys."""
+    greys = np.repeat(np.linspace(-1, 1, count)[:, None], 3, axis=1)
+    return igpt_keras.PaletteTokenizer(greys)
+
+
+def save_preset(directory, objective="autoregressive"):
+    """Saves a `model` of 4x4 images in greys; returns the directory."""
+    model(objective).save_to_preset(directory, tokenizer=grey_palette())
+    return directory
+
+
 def token_ids(batch=4, seed=2, size=SIZE):
     generator = np.random.default_rng(seed)
     shape = (batch, size["sequence_length"])

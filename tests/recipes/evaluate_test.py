@@ -209,11 +209,8 @@ def test_bad_input_ends_in_one_line(tmp_path):
 
 
 def test_classes_of_another_dataset_are_not_scored(evaluate, tmp_path, capsys):
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
     classifier = igpt_keras.IGPTClassifier(tiny.model(), 3)
-    classifier.save_to_preset(
-        tmp_path / "model", tokenizer=igpt_keras.PaletteTokenizer(greys)
-    )
+    classifier.save_to_preset(tmp_path / "model", tokenizer=tiny.grey_palette())
     metrics = evaluate(tmp_path / "model", "digits", images=30)
     assert metrics["classes"] is None
     assert metrics["all_images"]["images"] == 30

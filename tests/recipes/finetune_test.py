@@ -25,17 +25,9 @@ FLAGS = {
 }
 
 
-def save(directory, objective="autoregressive"):
-    """A model of 4x4 images in eleven greys."""
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
-    tokenizer = igpt_keras.PaletteTokenizer(greys)
-    tiny.model(objective).save_to_preset(directory, tokenizer=tokenizer)
-    return directory
-
-
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("model") / "preset")
+    return tiny.save_preset(tmp_path_factory.mktemp("model") / "preset")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +125,7 @@ def test_from_scratch_beside_it(finetuned, preset, tmp_path, capsys):
 
 
 def test_bert_votes_under_masks(tmp_path, capsys):
-    preset = save(tmp_path / "bert", "bert")
+    preset = tiny.save_preset(tmp_path / "bert", "bert")
     metrics = recipe.run(
         "finetune",
         model=preset,

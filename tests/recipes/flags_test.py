@@ -208,11 +208,8 @@ FINETUNE = {
 
 
 def test_flags_of_finetune(fitted, tmp_path):
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
-    tiny.model("bert").save_to_preset(
-        tmp_path / "preset", igpt_keras.PaletteTokenizer(greys)
-    )
-    flags = {**FINETUNE, "model": tmp_path / "preset"}
+    model = tiny.save_preset(tmp_path / "preset", "bert")
+    flags = {**FINETUNE, "model": model}
     found = fitted("finetune", **flags, run_dir=tmp_path / "run")
     classifier = found["model"]
     assert classifier.num_classes == 10 and classifier.head_layer == 2

@@ -19,12 +19,7 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    """A model of 4x4 images in eleven greys."""
-    directory = tmp_path_factory.mktemp("model") / "preset"
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
-    tokenizer = igpt_keras.PaletteTokenizer(greys)
-    tiny.model().save_to_preset(directory, tokenizer=tokenizer)
-    return directory
+    return tiny.save_preset(tmp_path_factory.mktemp("model") / "preset")
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +183,7 @@ def test_refuses(changes, message, preset, tmp_path):
 
 def test_bert_votes_under_masks(tmp_path, capsys):
     """What each of the masks gives, by features under it."""
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
-    tokenizer = igpt_keras.PaletteTokenizer(greys)
-    preset = tmp_path / "preset"
-    tiny.model("bert").save_to_preset(preset, tokenizer=tokenizer)
+    preset = tiny.save_preset(tmp_path / "preset", "bert")
     metrics = recipe.run(
         "linear_probe",
         model=preset,

@@ -25,12 +25,7 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    """A model of 4x4 images in eleven greys."""
-    directory = tmp_path_factory.mktemp("model") / "preset"
-    greys = np.repeat(np.linspace(-1, 1, 11)[:, None], 3, axis=1)
-    tokenizer = igpt_keras.PaletteTokenizer(greys)
-    tiny.model().save_to_preset(directory, tokenizer=tokenizer)
-    return directory
+    return tiny.save_preset(tmp_path_factory.mktemp("model") / "preset")
 
 
 @pytest.fixture(scope="module")

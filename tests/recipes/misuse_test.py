@@ -8,29 +8,21 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-import igpt_keras  # noqa: E402
 from igpt_keras import probes  # noqa: E402
 
 RECIPES = ("linear_probe", "linear_probe_sgd", "finetune")
 
 
-def grey_palette(count=11):
-    greys = np.repeat(np.linspace(-1, 1, count)[:, None], 3, axis=1)
-    return igpt_keras.PaletteTokenizer(greys)
-
-
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model") / "preset"
-    tiny.model().save_to_preset(directory, tokenizer=grey_palette())
-    return directory
+    return tiny.save_preset(tmp_path_factory.mktemp("model") / "preset")
 
 
 @pytest.fixture(scope="module")
 def other_tokens(tmp_path_factory):
     """A cache of digits in other colours."""
     directory = tmp_path_factory.mktemp("cache")
-    np.save(directory / "palette.npy", grey_palette(7).colours / 127.5 - 1)
+    np.save(directory / "palette.npy", tiny.grey_palette(7).colours / 127.5 - 1)
     recipe.run(
         "tokenize_dataset",
         dataset="digits",
