@@ -27,7 +27,8 @@ REST = (
     "bad_images or sizes_of_the_paper or preset_directory or fingerprint or "
     "dtype_policy or learns_a_constant or seeds_and_steps or keeps_more_codes "
     "or generators_lose or home_directory or takes_whatever or section_a_1 or "
-    "save_and_open or as_before or later_layers or classifier_and_all"
+    "save_and_open or as_before or later_layers or classifier_and_all or "
+    "of_its_layer or keeps_its_layer or variants or know_a_head"
 )
 
 

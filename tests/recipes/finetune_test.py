@@ -1,7 +1,6 @@
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import recipe
@@ -24,6 +23,8 @@ FLAGS = {
     "learning_rate": 3e-3,
 }
 
+HEAD_LAYER = 2
+
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
@@ -33,7 +34,8 @@ def preset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finetuned(preset, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "finetuned"
-    metrics = recipe.run("finetune", model=preset, **FLAGS, run_dir=run)
+    flags = {**FLAGS, "head_layer": HEAD_LAYER}
+    metrics = recipe.run("finetune", model=preset, **flags, run_dir=run)
     return run, metrics
 
 
@@ -86,12 +88,13 @@ def test_stopped_and_continued_ends_the_same(finetuned, preset, tmp_path):
         again / "checkpoints" / "best.npz",
     )
     shutil.rmtree(again / "preset")
-    found = recipe.run("finetune", model=preset, **FLAGS, run_dir=again)
+    flags = {**FLAGS, "head_layer": HEAD_LAYER}
+    found = recipe.run("finetune", model=preset, **flags, run_dir=again)
     assert found["curve"] == metrics["curve"]
     for one, two in zip(weights(again), weights(run), strict=True):
         np.testing.assert_array_equal(one, two)
     with pytest.raises(ValueError, match="other settings .learning_rate"):
-        changed = {**FLAGS, "learning_rate": 1e-3}
+        changed = {**flags, "learning_rate": 1e-3}
         recipe.run("finetune", model=preset, **changed, run_dir=again)
 
 
@@ -248,8 +251,8 @@ def test_refuses_data_without_classes(preset, finetuned, tmp_path):
         recipe.run("finetune", model=preset, dataset=dataset, run_dir=run)
 
 
-def test_goes_on_from_a_fine_tuned_model(finetuned, tmp_path, monkeypatch):
-    """With its class head."""
+def test_goes_on_from_a_fine_tuned_model(finetuned, tmp_path):
+    """With its class head, on the layer that it is on."""
     run, _ = finetuned
     flags = {**FLAGS, "steps": 1, "period": 1, "learning_rate": 1e-9}
     recipe.run(
@@ -262,23 +265,13 @@ def test_goes_on_from_a_fine_tuned_model(finetuned, tmp_path, monkeypatch):
     )
     for one, two in zip(weights(tmp_path / "more"), weights(run), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
-    keras.utils.clear_session()
-
-
-def test_a_class_head_keeps_its_layer(preset, tmp_path):
-    """Which may be none but the one that it has."""
-    flags = {**FLAGS, "steps": 1, "period": 1, "learning_rate": 1e-9}
-    first = tmp_path / "first"
-    recipe.run("finetune", model=preset, **flags, head_layer=1, run_dir=first)
-    model = first / "preset"
-    recipe.run("finetune", model=model, **flags, run_dir=tmp_path / "second")
-    opened = igpt_keras.IGPTClassifier.from_preset(tmp_path / "second/preset")
-    assert opened.head_layer == 1
-    with pytest.raises(ValueError, match="reads layer 1, and --head_layer=2"):
+    opened = igpt_keras.IGPTClassifier.from_preset(tmp_path / "more/preset")
+    assert opened.head_layer == HEAD_LAYER
+    with pytest.raises(ValueError, match="reads layer 2, and --head_layer=1"):
         recipe.run(
             "finetune",
-            model=model,
+            model=run / "preset",
             **flags,
-            head_layer=2,
+            head_layer=1,
             run_dir=tmp_path / "third",
         )

@@ -309,7 +309,7 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
 
 
 def test_divergence_says_what_to_do(tmp_path):
-    with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
+    with pytest.raises(FloatingPointError, match="a lower learning rate"):
         run(tmp_path / "run", steps=12, period=12, learning_rate=1e30, **ALONE)
 
 

@@ -7,49 +7,54 @@ import time
 
 import pytest
 import recipe
+import tiny
 
 pytest.importorskip("tensorflow")
 
 from igpt_keras import program  # noqa: E402
 
-PRETRAIN = (
-    "recipes/pretrain.py --dataset=digits --input_resolution=4 "
-    "--preset=igpt_nano --vocabulary_size=5 --steps=2 --period=2 "
-    "--batch_size=8 --probe_images=0 --pictures=0 --evaluation_images=20"
-)
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Probes by SGD of a tiny model, which take little."""
+    preset = tiny.save_preset(tmp_path_factory.mktemp("model") / "preset")
+    return (
+        f"recipes/linear_probe_sgd.py --model={preset} --dataset=digits "
+        "--layers=0 --steps=2 --period=1 --batch_size=8 --evaluation_images=20"
+    )
 
 
-def test_tries_until_the_first_that_is_worse(tmp_path, capfd):
+def test_tries_until_the_first_that_is_worse(command, tmp_path, capfd):
     """A rate that diverges, one that trains, and one that was tried before."""
     run = tmp_path / "search"
     flags = {
-        "command": PRETRAIN,
-        "learning_rates": "1e30,0.003,1e-9,1e-10",
+        "command": command,
+        "learning_rates": "1e38,0.3,0.1,0.01",
         "run_dir": run,
     }
-    over = run / "learning_rate_1e-9" / "metrics.json"
+    over = run / "learning_rates_0.1" / "metrics.json"
     over.parent.mkdir(parents=True)
-    over.write_text(json.dumps({"validation_nats_per_token": 1.7}))
-    command = ["pretrain.py", *PRETRAIN.split()[1:]]
-    (run / "config.json").write_text(json.dumps({"command": command}))
+    over.write_text(json.dumps({"validation_accuracy": -1.0}))
+    words = ["linear_probe_sgd.py", *command.split()[1:]]
+    (run / "config.json").write_text(json.dumps({"command": words}))
     found = recipe.run("search_learning_rate", **flags)
     values = [trial["value"] for trial in found["trials"]]
-    assert values[0] is None and values[1] < values[2] == 1.7
-    assert found["best"] == "0.003"
-    assert found["metric"] == "validation_nats_per_token"
-    trial = run / "learning_rate_0.003"
+    assert values[0] is None and values[1] > values[2] == -1
+    assert found["best"] == "0.3"
+    assert found["metric"] == "validation_accuracy"
+    trial = run / "learning_rates_0.3"
     config = json.loads((trial / "config.json").read_text())
-    assert config["learning_rate"] == 0.003
+    assert config["learning_rates"] == ["0.3"]
     metrics = json.loads((trial / "metrics.json").read_text())
-    assert metrics["validation_nats_per_token"] == values[1]
+    assert metrics["validation_accuracy"] == values[1]
     # HParams and the losses of a trial.
     assert list((trial / "logs").rglob("events*"))
     out = capfd.readouterr().out
     assert out.count("Trying") == 2 and "<- best" in out and "diverged" in out
     assert recipe.run("search_learning_rate", **flags) == found
     assert "Trying" not in capfd.readouterr().out
+    changed = {**flags, "command": f"{command} --seed=1"}
     with pytest.raises(ValueError, match="holds trials of another --command"):
-        changed = {**flags, "command": f"{PRETRAIN} --seed=1"}
         recipe.run("search_learning_rate", **changed)
     # Also where all that there is diverged, before a checkpoint.
     shutil.rmtree(trial)
@@ -85,9 +90,9 @@ def test_refuses_commands(command, message, tmp_path):
         recipe.run("search_learning_rate", command=command, run_dir=tmp_path)
 
 
-def test_a_signal_stops_the_trial_too(tmp_path):
+def test_a_signal_stops_the_trial_too(command, tmp_path):
     """SIGTERM, which the trial does not get from a terminal."""
-    command = PRETRAIN.replace("--steps=2", "--steps=100000")
+    command = command.replace("--steps=2", "--steps=100000")
     search = subprocess.Popen(
         recipe.program_of(
             "search_learning_rate",
@@ -98,7 +103,7 @@ def test_a_signal_stops_the_trial_too(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    checkpoints = tmp_path / "learning_rate_0.01" / "checkpoints"
+    checkpoints = tmp_path / "learning_rates_30" / "checkpoints"
     deadline = time.monotonic() + 120
     while not checkpoints.is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -248,7 +248,7 @@ def test_refuses_settings_that_do_not_fit(
 
 
 def test_divergence_says_what_to_do(tmp_path):
-    with pytest.raises(FloatingPointError, match="a lower --learning_rate"):
+    with pytest.raises(FloatingPointError, match="a lower learning rate"):
         run(tmp_path / "run", learning_rate=1e30, steps=12, period=12)
 
 
