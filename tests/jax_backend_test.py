@@ -28,7 +28,8 @@ REST = (
     "dtype_policy or learns_a_constant or seeds_and_steps or keeps_more_codes "
     "or generators_lose or home_directory or takes_whatever or section_a_1 or "
     "save_and_open or as_before or later_layers or classifier_and_all or "
-    "of_its_layer or keeps_its_layer or variants or know_a_head"
+    "of_its_layer or keeps_its_layer or variants or know_a_head or "
+    "one_run_however or fit_learns_and or fresh_probes"
 )
 
 

@@ -79,8 +79,8 @@ def main(argv):
     one, other = accuracies.values()
     print(
         f"{args.layers} layers of {args.images:,} x {args.width} features\n"
-        f"igpt_keras        {ours:8.1f} s\n"
-        f"scikit-learn loop {theirs:8.1f} s\n"
+        f"igpt_keras        {ours:8.2f} s\n"
+        f"scikit-learn loop {theirs:8.2f} s\n"
         f"ratio             {ours / theirs:8.2f}\n"
         f"largest difference in accuracy {np.abs(one - other).max():.4f}"
     )
