@@ -3,8 +3,7 @@
     python tools/benchmark_probes.py --layers=25 --images=45000 --width=512
 
 Both fit the same made-up features in turns in the same run: features of ten
-classes, standardised, by L-BFGS. The ratio is what to compare, and it should
-stay below a third.
+classes, standardised, by L-BFGS. The ratio is what to compare.
 """
 
 import time
