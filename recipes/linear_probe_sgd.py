@@ -79,8 +79,9 @@ def main(args):
             args.concat,
         )
         grid.compile(args.steps)
+    # The last weights count, at the end of the learning rate's schedule.
     checkpoint = igpt_keras.TrainingCheckpoint(
-        run / "checkpoints", "val_accuracy", mode="max"
+        run / "checkpoints", monitor=None
     )
     progress = igpt_keras.Progress(run / "progress.json")
     training.fit(

@@ -24,7 +24,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Args:
         directory: where checkpoints go.
         monitor: key of `logs` whose best checkpoint is kept beside the newest.
-            Defaults to `"val_loss"`.
+            `None` keeps no best. Defaults to `"val_loss"`.
         patience: optional int. Stop training after so many epochs without a
             better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
             goes on when a run is resumed. Defaults to `None`, never.

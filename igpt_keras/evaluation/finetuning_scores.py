@@ -31,13 +31,17 @@ def finetuning_scores(
         largest class of test.
     """
     metrics = {}
-    for name, examples in (("validation", validation), ("test", test)):
+    # Validation's ensemble would be thrown away.
+    for name, examples, masks in (
+        ("validation", validation, 1),
+        ("test", test, num_masks),
+    ):
         token_ids = examples.token_ids
         scores = class_scores(
             classifier,
             token_ids,
             examples.labels,
-            num_masks=num_masks,
+            num_masks=masks,
             mask_rate=mask_rate,
             seed=seed,
         )

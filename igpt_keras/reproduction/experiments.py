@@ -25,6 +25,13 @@ def pretraining(
     return Run(_name(*parts, variant, seed=seed), "pretrain", flags)
 
 
+def pretrainings(scale, preset, seeds, **arguments):
+    """`pretraining` once a seed."""
+    return [
+        pretraining(scale, preset, seed=seed, **arguments) for seed in seeds
+    ]
+
+
 def probing(scale, trained, dataset, **flags):
     """Linear probes of what a run trained, with its seed."""
     given = {"model": _preset(trained), "dataset": dataset}

@@ -14,6 +14,7 @@ from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import percent
+from igpt_keras.reproduction.page import test_images
 from igpt_keras.reproduction.page import trend
 
 OBJECTIVES = ("autoregressive", "bert")
@@ -29,10 +30,9 @@ def figure_4(scale, seeds):
     """Autoregressive and BERT, by probes and by fine-tuning."""
     dataset, runs = scale.labelled[0], {}
     for objective in OBJECTIVES:
-        trained = [
-            experiments.pretraining(scale, scale.main, objective, seed=seed)
-            for seed in seeds
-        ]
+        trained = experiments.pretrainings(
+            scale, scale.main, seeds, objective=objective
+        )
         runs["probe", objective] = [
             experiments.probing(scale, run, dataset) for run in trained
         ]
@@ -62,7 +62,7 @@ def _figure_4(runs, dataset, results):
         kind, objective = key
         row = f"{objective}{', one mask' * (objective == 'bert')}"
         page.cell(row, kind, papers.get(key), percent(values))
-    images = _images(results, runs["probe", OBJECTIVES[0]])
+    images = test_images(results, runs["probe", OBJECTIVES[0]])
     for kind in ("probe", "fine-tuning"):
         _show_masks(
             page, kind, found(results, runs[kind, "bert"], "test_masks"), images
@@ -110,9 +110,7 @@ def _show_masks(page, kind, masks, images):
 
 def table_3(scale, seeds):
     """Fine-tuning with the joint loss, with classes alone, from scratch."""
-    trained = [
-        experiments.pretraining(scale, scale.main, seed=s) for s in seeds
-    ]
+    trained = experiments.pretrainings(scale, scale.main, seeds)
     runs = {
         (dataset, name): [
             experiments.finetuning(
@@ -157,7 +155,7 @@ def _show_finetuning(page, dataset, runs, results):
                 [point["epochs"] for point in curve],
                 [100 * point["validation_accuracy"] for point in curve],
             )
-    images = _images(results, runs["joint"])
+    images = test_images(results, runs["joint"])
     for one, other in itertools.combinations(runs, 2):
         statement = f"{dataset}: {one} is above {other}"
         values = accuracies[one], accuracies[other]
@@ -246,12 +244,6 @@ def _test_accuracy(metrics):
     if "test_accuracy" in metrics:
         return metrics["test_accuracy"]
     return chosen_accuracy(metrics)
-
-
-def _images(results, runs):
-    """Test images of runs, if one is over."""
-    images = found(results, runs, "test_images")
-    return images[0] if images else None
 
 
 def _epochs_to_reach(curve, other):

@@ -56,6 +56,18 @@ def found(results, runs, key):
     return [value for value in values if value is not None]
 
 
+def test_images(results, runs):
+    """Test images that accuracies of runs are of, `None` if none is over."""
+    images = found(results, runs, "test_images")
+    return images[0] if images else None
+
+
+def loss_curve(metrics):
+    """Steps and validation losses of a run, for a chart."""
+    epochs = metrics["progress"]["epochs"]
+    return tuple([logs[key] for logs in epochs] for key in ("step", "val_loss"))
+
+
 def all_runs(groups):
     """Runs of a dict of lists of them."""
     return [run for runs in groups.values() for run in runs]

@@ -1,3 +1,5 @@
+import shlex
+
 from igpt_keras import presets
 from igpt_keras.reports.tables import table
 from igpt_keras.training import finetuning_schedule
@@ -14,10 +16,11 @@ _RESOLUTION = 32
 _BATCH = 128
 # That a search takes.
 _TRIALS = 3
-# Of weights and two moments in float32: two checkpoints, the best, and those of
-# powers of two of a thousand steps up to a million.
+# Of weights and two moments in float32: two checkpoints; where one is chosen,
+# the best; of pretraining those of powers of two of a thousand steps up to a
+# million.
 _BYTES_OF_CHECKPOINT = 12
-_CHECKPOINTS = {"pretrain": 13, "finetune": 3, "linear_probe_sgd": 3}
+_CHECKPOINTS = {"pretrain": 13, "finetune": 3, "linear_probe_sgd": 2}
 
 
 def price(run):
@@ -36,7 +39,8 @@ def price(run):
     flags = run.flags
     if run.recipe == "search_learning_rate":
         words = dict(
-            word.lstrip("-").split("=") for word in flags["command"].split()[1:]
+            word.removeprefix("--").split("=", 1)
+            for word in shlex.split(flags["command"])[1:]
         )
         one = _price("pretrain", words, words)
         return {key: _TRIALS * value for key, value in one.items()}

@@ -11,8 +11,10 @@ from igpt_keras.reproduction.page import all_runs
 from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import loss_curve
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
+from igpt_keras.reproduction.page import test_images
 from igpt_keras.reproduction.page import trend
 
 
@@ -39,7 +41,7 @@ def figure_2(scale, seeds):
                 paper_numbers.LAST_LAYER_LOSS if is_cifar10 else None,
                 percent([b - x for b, x in zip(best, last)]),
             )
-            images = over[0]["test_images"] if over else None
+            images = test_images(results, probes)
             for name, others in (("last", last), ("first", first)):
                 statement = f"{dataset}: a layer inside beats the {name}"
                 page.trends.append(trend(statement, best, others, images))
@@ -59,7 +61,7 @@ def figure_2(scale, seeds):
 def figure_3(scale, seeds):
     """Validation loss against the probe's accuracy along training."""
     runs = {
-        preset: [experiments.pretraining(scale, preset, seed=s) for s in seeds]
+        preset: experiments.pretrainings(scale, preset, seeds)
         for preset in scale.sizes
     }
 
@@ -76,11 +78,7 @@ def figure_3(scale, seeds):
             )
             for metrics in over[:1]:
                 points[preset] = _along(metrics)
-                epochs = metrics["progress"]["epochs"]
-                losses[preset] = tuple(
-                    [logs[key] for logs in epochs]
-                    for key in ("step", "val_loss")
-                )
+                losses[preset] = loss_curve(metrics)
             rising = [_share_rising(_along(metrics)[1]) for metrics in over]
             page.cell(
                 preset,
@@ -139,7 +137,7 @@ def table_1(scale, seeds):
                 values = found(results, probes, f"{key}_test_accuracy")
                 page.cell(key.replace("_", " "), dataset, None, percent(values))
             raw = found(results, probes, "raw_pixels_test_accuracy")
-            images = over[0]["test_images"] if over else None
+            images = test_images(results, probes)
             page.trends += [
                 trend(f"{dataset}: above raw pixels", best, raw, images),
                 trend(
@@ -154,7 +152,7 @@ def table_1(scale, seeds):
 def table_2(scale, seeds):
     """Linear probes by SGD beside other methods."""
     main = scale.main
-    trained = [experiments.pretraining(scale, main, seed=s) for s in seeds]
+    trained = experiments.pretrainings(scale, main, seeds)
     runs = {
         concat: [
             experiments.probing_by_sgd(scale, run, concat) for run in trained
@@ -188,9 +186,7 @@ def section_4_4(scale, seeds):
     """Linear probes by SGD, by size, and of joined layers."""
     runs = {}
     for preset in scale.sizes:
-        trained = [
-            experiments.pretraining(scale, preset, seed=s) for s in seeds
-        ]
+        trained = experiments.pretrainings(scale, preset, seeds)
         for concat in (False, True):
             runs[preset, concat] = [
                 experiments.probing_by_sgd(scale, run, concat)
@@ -216,7 +212,7 @@ def section_4_4(scale, seeds):
                     f"{large} above {small}",
                     accuracies[large, False],
                     accuracies[small, False],
-                    _test_images(results, runs[large, False]),
+                    test_images(results, runs[large, False]),
                 )
             )
         for preset in sizes:
@@ -225,7 +221,7 @@ def section_4_4(scale, seeds):
                     f"{preset}: joined layers above the best one",
                     accuracies[preset, True],
                     accuracies[preset, False],
-                    _test_images(results, runs[preset, True]),
+                    test_images(results, runs[preset, True]),
                 )
             )
         return page
@@ -235,18 +231,11 @@ def section_4_4(scale, seeds):
 
 def _probes_of_main(scale, seeds):
     """Linear probes of the main size, by dataset."""
-    trained = [
-        experiments.pretraining(scale, scale.main, seed=s) for s in seeds
-    ]
+    trained = experiments.pretrainings(scale, scale.main, seeds)
     return {
         dataset: [experiments.probing(scale, run, dataset) for run in trained]
         for dataset in scale.labelled
     }
-
-
-def _test_images(results, runs):
-    images = found(results, runs, "test_images")
-    return images[0] if images else None
 
 
 def _along(metrics):

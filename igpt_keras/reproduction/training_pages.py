@@ -10,6 +10,7 @@ from igpt_keras.reproduction.page import all_runs
 from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import loss_curve
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
 from igpt_keras.reproduction.page import trend
@@ -76,16 +77,13 @@ def section_a1(scale, seeds):
     """What the appendix tried: heads, initialisation, Adam, precision."""
     variants = {**VARIANTS, HIGH_RATE: {"learning_rate": scale.high_rate}}
     runs = {
-        name: [
-            experiments.pretraining(
-                scale,
-                scale.variants,
-                variant=name.replace(" ", "_") if changes else None,
-                seed=seed,
-                **changes,
-            )
-            for seed in seeds
-        ]
+        name: experiments.pretrainings(
+            scale,
+            scale.variants,
+            seeds,
+            variant=name.replace(" ", "_") if changes else None,
+            **changes,
+        )
         for name, changes in variants.items()
     }
     return Page(
@@ -111,10 +109,7 @@ def _section_a1(runs, results):
         rises = [_largest_rise(m) for m in over if "progress" in m]
         page.cell(name, "largest rise of the loss", ours=number(rises))
         for metrics in done[:1]:
-            epochs = metrics["progress"]["epochs"]
-            series[name] = tuple(
-                [logs[key] for logs in epochs] for key in ("step", "val_loss")
-            )
+            series[name] = loss_curve(metrics)
     for name in ("normal head", "tied head", "beta2 0.999", HIGH_RATE):
         statement = f"{name}: a higher loss than the paper's settings"
         compared = trend(statement, losses[name], losses[USUAL])
