@@ -57,6 +57,7 @@ def define_flags():
 
 
 def main(args):
+    devices = program.call(training.Devices, args)
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     igpt = getattr(opened, "igpt", opened)
     igpt_keras.check_tokenizer(tokenizer, igpt)
@@ -65,16 +66,13 @@ def main(args):
     run = training.RunDirectory(args.run_dir)
     splits, train = open_data(args, igpt, tokenizer)
     print(reports.describe_splits(splits), flush=True)
-    run.begin(vars(args), splits["train"].fingerprint, ("run_dir", "beside"))
+    run.begin(vars(args), splits["train"].fingerprint)
     sets = program.call(
         data.TokenSets, args, tokenizer=tokenizer, objective=igpt.objective
     )
-    validation, test = (
-        sets.evaluation(splits[name], args.evaluation_images)
-        for name in ("validation", "test")
-    )
+    validation, test = sets.evaluations(splits, args.evaluation_images)
 
-    with program.call(training.strategy_scope, args):
+    with program.call(devices.scope, args):
         keras.utils.set_random_seed(args.seed)
         classes = splits["train"].num_classes
         classifier = program.call(
@@ -85,16 +83,18 @@ def main(args):
         run / "checkpoints", training.ACCURACY, args.patience, mode="max"
     )
     progress = igpt_keras.Progress(run / "progress.json")
-    training.fit(
-        classifier,
-        lambda step: sets.training(train, step, labels=True),
-        args.steps,
-        args.period,
-        checkpoint,
-        progress,
+    program.call(
+        training.fit,
+        args,
+        model=classifier,
+        batches_from=lambda step: sets.training(train, step, labels=True),
+        checkpoint=checkpoint,
+        progress=progress,
         log_dir=run / "logs",
         hyperparameters=vars(args),
         validation_data=validation.probe_inputs,
+        examples_of=sets.describe_batch(train),
+        config=run.config,
     )
 
     best = checkpoint.restore_best

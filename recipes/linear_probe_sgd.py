@@ -46,6 +46,7 @@ def define_flags():
 
 
 def main(args):
+    devices = program.call(training.Devices, args)
     model, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(model, "igpt", model)
     igpt_keras.check_tokenizer(tokenizer, model)
@@ -65,12 +66,9 @@ def main(args):
     sets = program.call(
         data.TokenSets, args, tokenizer=tokenizer, objective=model.objective
     )
-    validation, test = (
-        sets.evaluation(splits[name], args.evaluation_images)
-        for name in ("validation", "test")
-    )
+    validation, test = sets.evaluations(splits, args.evaluation_images)
 
-    with program.call(training.strategy_scope, args):
+    with program.call(devices.scope, args):
         grid = probes.ProbeGrid(
             training.rebuilt(model),
             train.num_classes,
@@ -84,16 +82,17 @@ def main(args):
         run / "checkpoints", monitor=None
     )
     progress = igpt_keras.Progress(run / "progress.json")
-    training.fit(
-        grid,
-        lambda step: sets.training(train, step, labels=True),
-        args.steps,
-        args.period,
-        checkpoint,
-        progress,
+    program.call(
+        training.fit,
+        args,
+        model=grid,
+        batches_from=lambda step: sets.training(train, step, labels=True),
+        checkpoint=checkpoint,
+        progress=progress,
         log_dir=run / "logs",
         hyperparameters=vars(args),
         validation_data=validation.probe_inputs,
+        config=run.config,
     )
     metrics = {
         "model": args.model,

@@ -20,12 +20,6 @@ from igpt_keras import training
 from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
-# Flags that `config.json` leaves out.
-NOT_OF_THE_RUN = (
-    *("run_dir", "dry_run", "milestones", "pictures"),
-    *("probe_datasets", "probe_every", "probe_layers"),
-)
-
 
 def define_flags():
     shared_flags.define_data(shared_flags.EVERY_DATASET)
@@ -48,6 +42,7 @@ def define_flags():
 
 
 def main(args):
+    devices = program.call(training.Devices, args)
     run = training.RunDirectory(args.run_dir)
     given, splits, probe_splits = open_data(args, run)
     print(reports.describe_splits(splits), flush=True)
@@ -55,7 +50,7 @@ def main(args):
         print(reports.describe_run(vars(args)))
         return
     train = splits["train"]
-    started = run.begin(vars(args), train.fingerprint, NOT_OF_THE_RUN)
+    started = run.begin(vars(args), train.fingerprint)
     if given is None and not started:
         print(f"Fitting a palette of {args.vocabulary_size} colours.")
     tokenizer = program.call(
@@ -71,7 +66,7 @@ def main(args):
         print("Training on train and validation together.")
         train = train.with_validation()
 
-    with program.call(training.strategy_scope, args):
+    with program.call(devices.scope, args):
         model = build(args)
         model.compile(program.call(training.paper_adam, args))
     checkpoint = igpt_keras.TrainingCheckpoint(
@@ -86,17 +81,19 @@ def main(args):
     images, every = own.validation.first_images(4), args.pictures // args.period
     pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
     progress = igpt_keras.Progress(run / "progress.json", probes, [pictures])
-    training.fit(
-        model,
-        lambda step: sets.training(train, step),
-        args.steps,
-        args.period,
-        checkpoint,
-        progress,
-        [*probes, pictures],
+    program.call(
+        training.fit,
+        args,
+        model=model,
+        batches_from=lambda step: sets.training(train, step),
+        checkpoint=checkpoint,
+        progress=progress,
+        callbacks=[*probes, pictures],
         log_dir=logs,
         hyperparameters=vars(args),
         validation_data=own.validation.inputs,
+        examples_of=sets.describe_batch(train),
+        config=run.config,
     )
 
     restore = checkpoint.restore_best

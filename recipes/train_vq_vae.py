@@ -9,6 +9,8 @@ several `--quantizers` each is trained in turn on the same images and all are
 compared. Ctrl-C and the same command again continue the run.
 """
 
+import functools
+
 import keras
 from absl import flags
 
@@ -58,6 +60,7 @@ def define_flags():
 
 
 def main(args):
+    devices = program.call(training.Devices, args)
     args.period = training.choose_period(args.steps, args.period, most=10)
     args.quantizers = list(dict.fromkeys(args.quantizers))
     # What does not fit is refused before anything is written.
@@ -69,26 +72,24 @@ def main(args):
     run = training.RunDirectory(args.run_dir)
     run.begin(vars(args), train.fingerprint)
     print(reports.describe_splits(splits))
-    validation = validation.first(args.evaluation_images)
-    test = test.first(args.evaluation_images)
+    validation, test = (
+        split.first(args.evaluation_images) for split in (validation, test)
+    )
     before = next(images_of(test, NUM_PICTURES))
     results, after = [], {}
     for name in args.quantizers:
         print(f"\n{name}: {args.steps:,} steps.", flush=True)
-        vq_vae, seconds, step = fit(args, run, name, train, validation)
+        vq_vae, seconds, step = fit(args, devices, run, name, train, validation)
         vq_vae.save_to_preset(run / name / "preset")
         print(f"Measuring {name} after step {step:,} on test images.")
-        images = images_of(test, batch_size=32)
-        quality = evaluation.reconstruction_quality(vq_vae, images)
+        quality = evaluation.reconstruction_quality(vq_vae, images_of(test, 32))
         pictures = vq_vae.decode(vq_vae.encode(before))
         after[name] = keras.ops.convert_to_numpy(pictures)
         result = {"quantizer": name, "steps": step, "train_seconds": seconds}
         results.append({**result, **quality})
+    sizes = ("input_resolution", "model_resolution", "vocabulary_size")
     metrics = {
-        "dataset": args.dataset,
-        "input_resolution": args.input_resolution,
-        "model_resolution": args.model_resolution,
-        "vocabulary_size": args.vocabulary_size,
+        **{key: vars(args)[key] for key in ("dataset", *sizes)},
         "test_images": len(test),
         "quantizers": results,
     }
@@ -112,29 +113,31 @@ def build(args, name):
     return program.call(igpt_keras.VQVAE, args, quantizer=quantizer)
 
 
-def fit(args, run, name, train, validation):
+def fit(args, devices, run, name, train, validation):
     """Trains one quantizer; the model, seconds, and the step of its weights."""
-    with program.call(training.strategy_scope, args):
+    with program.call(devices.scope, args):
         vq_vae = build(args, name)
-        optimizer = keras.optimizers.Adam(args.learning_rate)
+        optimizer = program.call(training.SafeAdam, args)
         vq_vae.compile(optimizer, loss=LOSSES[args.loss])
-    count = training.shared_evenly(len(validation), vq_vae)
-    validation = validation.first(count)
-    (run / name).mkdir(exist_ok=True)
+    validation = training.shared_evenly(validation, vq_vae)
     checkpoint = igpt_keras.TrainingCheckpoint(run / name / "checkpoints")
     progress = igpt_keras.Progress(run / name / "progress.json")
     logs = run / "logs" / name
-    training.fit(
-        vq_vae,
-        lambda step: train.batches(args.batch_size, True, args.seed, step),
-        args.steps,
-        args.period,
-        checkpoint,
-        progress,
-        [igpt_keras.CodebookLog(logs, next(images_of(validation, 128)))],
+    batches = functools.partial(train.batches, args.batch_size, True, args.seed)
+    vq_vae.adapt(batches(0))
+    codebook = igpt_keras.CodebookLog(logs, next(images_of(validation, 128)))
+    program.call(
+        training.fit,
+        args,
+        model=vq_vae,
+        batches_from=batches,
+        checkpoint=checkpoint,
+        progress=progress,
+        callbacks=[codebook],
         log_dir=logs,
         hyperparameters={**vars(args), "quantizer": name},
         validation_data=validation.batches(args.batch_size),
+        config=run.config,
     )
     step = checkpoint.restore_best(vq_vae) * args.period
     return vq_vae, progress.seconds["train_seconds"], step

@@ -1,5 +1,6 @@
 """Recipes in this process, and what they leave."""
 
+import contextlib
 import importlib
 import json
 import pathlib
@@ -51,3 +52,24 @@ def program_of(name, *words):
     """The words of that command."""
     path = pathlib.Path(__file__).parent.parent / "recipes" / f"{name}.py"
     return [sys.executable, str(path), *words]
+
+
+@contextlib.contextmanager
+def stopped_at(step, monkeypatch):
+    """Inside, training is interrupted before a step, counted from 0.
+
+    As by a signal that is not waited with: no checkpoint of that step.
+    """
+    from igpt_keras.training.train_step import TensorFlowStep
+
+    train, taken = TensorFlowStep.__call__, []
+
+    def interrupted(self, iterator):
+        if len(taken) == step:
+            raise KeyboardInterrupt
+        taken.append(True)
+        return train(self, iterator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TensorFlowStep, "__call__", interrupted)
+        yield

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 
 from igpt_keras.backend import optimizer_step
+from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.reports.pictures import tile
 from igpt_keras.storage.user_path import user_path
 
@@ -54,14 +55,15 @@ class CodebookLog(keras.callbacks.Callback):
         after = vq_vae.decode(token_ids[:NUM_PICTURES])
         after = keras.ops.convert_to_numpy(after)
         grid = tile(np.concatenate([before, after]), len(before))
-        with self.writer.as_default(step=optimizer_step(vq_vae)):
+        step = optimizer_step(vq_vae)
+        with only_shows(self.log_dir), self.writer.as_default(step):
             tf.summary.image("originals_and_reconstructions", grid[None])
             tf.summary.histogram("code_usage", counts)
             revived = self._revived()
             if revived is not None:
                 tf.summary.scalar("revived_codes", revived - self.revived)
                 self.revived = revived
-        self.writer.flush()
+            self.writer.flush()
 
     def on_train_end(self, logs=None):
         self.writer.close()

@@ -3,6 +3,7 @@ import json
 import keras
 
 from igpt_keras.backend import optimizer_step
+from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.storage.user_path import user_path
 
 
@@ -36,13 +37,36 @@ class CurveLog(keras.callbacks.TensorBoard):
         if self.hyperparameters and optimizer_step(self.model) == 0:
             _write_hyperparameters(self.log_dir, self.hyperparameters)
 
+    def log_steps(self, values):
+        """Writes numbers of the last steps, and the learning rate.
+
+        Args:
+            values: dict of float.
+        """
+        step = optimizer_step(self.model)
+        with only_shows(self.log_dir), self._train_writer.as_default(step):
+            for name, value in self._collect_learning_rate(values).items():
+                self.summary.scalar(name, value)
+
+    def flush(self):
+        """Brings what was written to the disk."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        pass
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
     def on_epoch_end(self, epoch, logs=None):
         logs = {
             key: value
             for key, value in (logs or {}).items()
             if "val_probe_" not in key
         }
-        super().on_epoch_end(optimizer_step(self.model), logs)
+        with only_shows(self.log_dir):
+            super().on_epoch_end(optimizer_step(self.model), logs)
 
     def on_test_begin(self, logs=None):
         pass

@@ -11,6 +11,7 @@ import numpy as np
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
+from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.probes.features import FeatureExtractor
 from igpt_keras.probes.hold_out import why_no_probe
 from igpt_keras.probes.labels import largest_class_share
@@ -230,7 +231,8 @@ class LinearProbe(keras.callbacks.Callback):
         self.history.append(record)
         self._say(_describe(self.name, record, self._extract.num_layers - 1))
         if self.log_dir is not None:
-            self._write(record)
+            with only_shows(self.log_dir):
+                self._write(record)
         return record
 
     def _write(self, record):

@@ -5,6 +5,7 @@ import keras
 
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
+from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
@@ -70,7 +71,8 @@ class PictureLog(keras.callbacks.Callback):
             end_bar_line(self, epoch)
             sys.stdout.write(f"Sampling pictures after step {step}.\n")
             sys.stdout.flush()
-        self._write(step)
+        with only_shows(self.log_dir):
+            self._write(step)
         self.seconds += time.perf_counter() - start
 
     def on_train_end(self, logs=None):

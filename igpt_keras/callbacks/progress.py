@@ -1,9 +1,11 @@
 import json
+import sys
 import time
 
 import keras
 
 from igpt_keras.backend import optimizer_step
+from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
 
@@ -31,6 +33,8 @@ class Progress(keras.callbacks.Callback):
             `picture_seconds`.
         epochs: list of those dicts.
         probes: list of those records.
+        events: list of dicts, what else happened: those of
+            `igpt_keras.training.LossWatch`.
 
     Example:
 
@@ -48,6 +52,7 @@ class Progress(keras.callbacks.Callback):
         self.seconds = dict.fromkeys(_SECONDS, 0.0)
         self.epochs = []
         self.probes = []
+        self.events = []
 
     def restore(self, epoch):
         """Reads what an earlier process wrote.
@@ -56,15 +61,22 @@ class Progress(keras.callbacks.Callback):
             epoch: int. Finished epochs of the checkpoint to continue from;
                 probes after it will be made again.
         """
-        if epoch and self.path.is_file():
+        if not (epoch and self.path.is_file()):
+            return
+        try:
             saved = json.loads(self.path.read_text())
-            self.seconds = {key: saved.get(key, 0.0) for key in _SECONDS}
-            self.probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
-            self.epochs = [
-                logs
-                for logs in saved.get("epochs", [])
-                if logs["epoch"] <= epoch
-            ]
+            seconds = {key: float(saved[key]) for key in _SECONDS}
+            probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
+            epochs = [e for e in saved["epochs"] if e["epoch"] <= epoch]
+            events = list(saved["events"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            sys.stdout.write(
+                f"{self.path} is damaged ({error}): what it showed of the run "
+                "so far is lost, and nothing else.\n"
+            )
+            return
+        self.seconds, self.probes, self.epochs = seconds, probes, epochs
+        self.events = events
 
     def on_train_begin(self, logs=None):
         self._before = list(self.probes)
@@ -79,6 +91,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         # A probe that stopped early makes its last one here.
+        self._write()
+
+    def save(self):
+        """Writes the file as things are, in the middle of an epoch."""
         self._write()
 
     def _write(self):
@@ -96,7 +112,13 @@ class Progress(keras.callbacks.Callback):
             {**record, "validation_loss": losses.get(record["epoch"])}
             for record in records
         ]
-        write_json(
-            self.path,
-            {**self.seconds, "epochs": self.epochs, "probes": self.probes},
-        )
+        with only_shows(self.path):
+            write_json(
+                self.path,
+                {
+                    **self.seconds,
+                    "epochs": self.epochs,
+                    "probes": self.probes,
+                    "events": self.events,
+                },
+            )

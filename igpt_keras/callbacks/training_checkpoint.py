@@ -1,25 +1,37 @@
-import json
-import zipfile
+import contextlib
+import importlib.metadata
+import shutil
+import sys
+from concurrent import futures
 
 import keras
 import numpy as np
 
 from igpt_keras.backend import model_scope
-from igpt_keras.storage.atomic_file import atomic_file
+from igpt_keras.backend import optimizer_step
+from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
+from igpt_keras.storage.checkpoint_directory import copy_checkpoint
+from igpt_keras.storage.checkpoint_directory import read_checkpoint
+from igpt_keras.storage.checkpoint_directory import read_manifest
+from igpt_keras.storage.checkpoint_directory import write_checkpoint
+from igpt_keras.storage.checkpoint_directory import write_manifest
 from igpt_keras.storage.user_path import user_path
 
-FORMAT = 1
+# Checkpoints that stay, beside the best one.
+_NEWEST = 2
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
     """Saves a run after each epoch so that it continues bit for bit.
 
-    A checkpoint holds all variables of the model and its optimizer, and the
-    number of finished epochs. With batches that are a function of the step
-    (`image_dataset(..., start_step=...)`) a run that was stopped and resumed
-    ends with the weights of one that was not; no stock Keras callback does
-    that. A file is written under another name and renamed when whole, and two
-    are kept. Weights that are not finite are never saved.
+    A checkpoint holds all variables of the model, its optimizer and its
+    metrics, and the place in the run. With batches that are a function of the
+    step (`image_dataset(..., start_step=...)`) a run that was stopped and
+    resumed ends with the weights of one that was not; no stock Keras callback
+    does that. It is a directory, written under another name and renamed when it
+    is whole, with a hash of all that is in it; two are kept. Weights that are
+    not finite are never saved. `igpt_keras.training.fit` saves more often, and
+    in the background.
 
     Args:
         directory: where checkpoints go.
@@ -32,6 +44,15 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             compare the weights of a run as it went. Defaults to none.
         mode: `"min"` if a lower `monitor` is better, or `"max"`. Defaults to
             `"min"`.
+
+    Attributes:
+        config: dict of JSON values, what the run depends on, which is kept in
+            each checkpoint. `None` until it is set.
+        place: dict, where in the run the checkpoint is that was restored or
+            saved last: `step`, of the optimizer; `epoch`, those finished;
+            `step_in_epoch`, steps after them; `loss` and `losses`, the sum of
+            these steps' losses and their number; `evaluated`, whether what
+            follows the last epoch is done.
 
     Example:
 
@@ -56,39 +77,67 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.sign = 1 if mode == "min" else -1
         self.patience = patience
         self.keep = frozenset(keep)
-        self.best_value = self.sign * float("inf")
+        self.config = None
+        self.best_value = None
         self.best_epoch = 0
+        self.place = _place(0)
+        self._writer = None
+        self._failure = None
+        self._lost = None
+        self._made = False
 
     def on_epoch_end(self, epoch, logs=None):
+        self.save(_place(optimizer_step(self.model), epoch + 1))
+        self.finish_epoch(logs)
+
+    def save(self, place):
+        """Writes a checkpoint of the model as it is.
+
+        Args:
+            place: dict, see `place`.
+
+        Raises:
+            FloatingPointError: if a weight is not finite.
+            OSError: if it cannot be written, and not `in_background`.
+        """
+        arrays, variables = _state(self.model)
+        if not all(np.isfinite(a).all() for a in arrays.values()):
+            raise FloatingPointError(
+                f"Weights are not finite after step {place['step']:,}: "
+                "training diverged. The last checkpoints in "
+                f"{self.directory} are from before. Start again in another "
+                "--run_dir with a lower learning rate."
+            )
+        self.place = place
+        manifest = {
+            **self._manifest(),
+            "variables": variables,
+            "versions": versions(),
+            "config": self.config,
+        }
+        self._do(self._write, place["step"], arrays, manifest)
+
+    def finish_epoch(self, logs=None):
+        """Notes in the last checkpoint that its epoch was evaluated.
+
+        It is the best if `monitor` was never better; with `patience`, training
+        ends if that is too long ago.
+
+        Args:
+            logs: dict of the epoch's numbers. Defaults to none.
+        """
         value = (logs or {}).get(self.monitor)
         best = value is not None and (
-            self.sign * value < self.sign * self.best_value
+            self.best_value is None
+            or self.sign * value < self.sign * self.best_value
         )
         if best:
             self.best_value = float(value)
-            self.best_epoch = epoch + 1
-        arrays = _state(self.model)
-        if not all(np.isfinite(a).all() for a in arrays.values()):
-            raise FloatingPointError(
-                f"Weights are not finite after epoch {epoch + 1}: training "
-                f"diverged. The last checkpoints in {self.directory} are from "
-                "before. Lower the learning rate and resume."
-            )
-        manifest = {
-            "format": FORMAT,
-            "epoch": epoch + 1,
-            "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
-        }
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # The best first: the newest one's manifest speaks of it.
-        if best:
-            _write(self.directory / "best.npz", arrays, manifest)
-        _write(self.directory / f"epoch_{epoch + 1:08d}.npz", arrays, manifest)
-        for old in self._epochs()[:-2]:
-            if _epoch_of(old) not in self.keep:
-                old.unlink()
-        if self.out_of_patience(epoch + 1):
+            self.best_epoch = self.place["epoch"]
+        self.place = {**self.place, "evaluated": True}
+        step, manifest = self.place["step"], self._manifest()
+        self._do(self._finish, step, manifest, best)
+        if self.out_of_patience(self.place["epoch"]):
             self.model.stop_training = True
 
     def out_of_patience(self, epoch):
@@ -97,26 +146,58 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             return False
         return epoch - self.best_epoch >= self.patience
 
+    @contextlib.contextmanager
+    def in_background(self):
+        """Inside, what is saved is written while training goes on.
+
+        What cannot be written, for want of space for example, is said and tried
+        again with the next checkpoint; what there was stays. At the end the
+        last one must be there.
+
+        Raises:
+            OSError: if the last one could not be written.
+        """
+        self._failure = self._lost = None
+        self._writer = futures.ThreadPoolExecutor(1, "checkpoint")
+        try:
+            yield
+        finally:
+            self._writer.shutdown()
+            self._writer = None
+        if self._lost or self._failure:
+            raise self._lost or self._failure
+
     def restore(self, model):
         """Loads the newest whole checkpoint into a compiled model.
 
+        What was lost since, and other versions of libraries, are said.
+
         Returns:
-            int. Finished epochs; 0 if there is no checkpoint.
+            int. Finished epochs; 0 if there is no checkpoint. `place` says
+            more.
 
         Raises:
             ValueError: if checkpoints belong to another model, or none of
                 them is whole.
         """
+        for left in self.directory.glob(".*-*"):
+            # Of a process that was killed as it wrote.
+            sys.stdout.write(f"Removing {left}, which is half written.\n")
+            shutil.rmtree(left, ignore_errors=True)
         damaged = []
-        for path in reversed(self._epochs()):
+        for path in self._candidates():
             try:
-                arrays, manifest = _read(path)
-            except _Damaged as error:
+                arrays, manifest = read_checkpoint(path)
+            except DamagedCheckpoint as error:
                 damaged.append(str(error))
                 continue
-            _assign(model, arrays, path)
+            for text in damaged:
+                sys.stdout.write(f"{text}: an earlier checkpoint is used.\n")
+            _assign(model, arrays, manifest["variables"], path)
             self.best_value = manifest["best_value"]
             self.best_epoch = manifest["best_epoch"]
+            self.place = {key: manifest[key] for key in _place(0)}
+            _say_versions(manifest["versions"])
             return manifest["epoch"]
         if damaged:
             raise ValueError(
@@ -130,26 +211,147 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         Returns:
             int. The epoch after which it was saved.
         """
-        path = self.directory / "best.npz"
-        if not path.is_file():
-            raise ValueError(f"No {path}: no epoch reported {self.monitor!r}.")
+        manifests, damaged = {}, []
+        for path in (self.directory / "best", *self._steps()):
+            if not path.is_dir():
+                continue
+            try:
+                manifests[path] = read_manifest(path)
+            except DamagedCheckpoint as error:
+                damaged.append(str(error))
+        newest = max(manifests.values(), key=lambda m: m["step"], default={})
+        wanted = newest.get("best_epoch")
+        for path, manifest in manifests.items():
+            if manifest["epoch"] != wanted or manifest["step_in_epoch"]:
+                continue
+            try:
+                arrays, _ = read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                damaged.append(str(error))
+                continue
+            _assign(model, arrays, manifest["variables"], path)
+            return wanted
+        if damaged:
+            raise ValueError(
+                "No whole checkpoint of the best weights: "
+                + "; ".join(damaged)
+                + "."
+            )
+        raise ValueError(
+            f"No {self.directory / 'best'}: no epoch reported {self.monitor!r}."
+        )
+
+    def _do(self, function, *arguments):
+        """Writes, here or in the background."""
+        if self._writer is None:
+            function(*arguments)
+            return
+        self._writer.submit(self._try, function, *arguments)
+
+    def _try(self, function, *arguments):
         try:
-            arrays, manifest = _read(path)
-        except _Damaged as error:
-            raise ValueError(str(error)) from error
-        _assign(model, arrays, path)
-        return manifest["epoch"]
+            function(*arguments)
+        except (OSError, DamagedCheckpoint) as error:
+            self._failure = error
+            sys.stderr.write(
+                f"\nNo checkpoint was written: {error}. Training goes on, and "
+                "the next one is tried; those of before are as they were.\n"
+            )
 
-    def _epochs(self):
-        return sorted(self.directory.glob("epoch_*.npz"))
+    def _write(self, step, arrays, manifest):
+        if self._made and not self.directory.is_dir():
+            self._lost = OSError(
+                f"{self.directory} was deleted while training went on. "
+                "Checkpoints are written there again; what else the run had "
+                "is lost"
+            )
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._made = True
+        write_checkpoint(self._path(step), arrays, manifest)
+        self._failure = None
+        for old in self._steps()[_NEWEST:]:
+            if not self._is_kept(old):
+                shutil.rmtree(old)
+
+    def _finish(self, step, changes, best):
+        path = self._path(step)
+        if not path.is_dir():
+            # What went wrong was said when it was written.
+            return
+        write_manifest(path, {**read_manifest(path), **changes})
+        if best:
+            copy_checkpoint(path, self.directory / "best")
+
+    def _is_kept(self, path):
+        try:
+            manifest = read_manifest(path)
+        except DamagedCheckpoint:
+            return False
+        return not manifest["step_in_epoch"] and manifest["epoch"] in self.keep
+
+    def _manifest(self):
+        return {
+            **self.place,
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+        }
+
+    def _path(self, step):
+        return self.directory / f"step_{step:010d}"
+
+    def _steps(self):
+        """Checkpoints, the newest first."""
+        return sorted(self.directory.glob("step_*"), reverse=True)
+
+    def _candidates(self):
+        """What to continue from: the newest first, the best where it stands."""
+        steps, best = self._steps(), self.directory / "best"
+        if not best.is_dir():
+            return steps
+        try:
+            place = self._path(read_manifest(best)["step"])
+        except DamagedCheckpoint:
+            return [*steps, best]
+        return sorted(
+            [*steps, best],
+            key=lambda path: (place if path == best else path, path != best),
+            reverse=True,
+        )
 
 
-def _epoch_of(path):
-    return int(path.stem.removeprefix("epoch_"))
+def versions():
+    """dict of the versions of what numbers depend on."""
+    backend = keras.backend.backend()
+    names = ("keras", "numpy", backend)
+    return {
+        "backend": backend,
+        **{name: importlib.metadata.version(name) for name in names},
+    }
 
 
-class _Damaged(Exception):
-    pass
+def _place(step, epoch=0, step_in_epoch=0, loss=0.0, losses=0, evaluated=False):
+    return {
+        "step": step,
+        "epoch": epoch,
+        "step_in_epoch": step_in_epoch,
+        "loss": loss,
+        "losses": losses,
+        "evaluated": evaluated,
+    }
+
+
+def _say_versions(before):
+    now = versions()
+    others = [
+        f"{name} {before.get(name)} then, {now[name]} now"
+        for name in now
+        if before.get(name) != now[name]
+    ]
+    if others:
+        sys.stdout.write(
+            "The run was begun with other versions, and may differ from here "
+            f"on in the last digits: {'; '.join(others)}.\n"
+        )
 
 
 def _variables(model):
@@ -159,57 +361,61 @@ def _variables(model):
             model.optimizer.build(model.trainable_variables)
     # By position and not by name: names of optimizer slots are not unique.
     return {
-        **{f"model_{i:05d}": v for i, v in enumerate(model.variables)},
-        **{
-            f"optimizer_{i:05d}": v
-            for i, v in enumerate(model.optimizer.variables)
-        },
+        f"{kind}_{i:05d}": variable
+        for kind, variables in (
+            ("model", model.variables),
+            ("optimizer", model.optimizer.variables),
+            ("metric", model.metrics_variables),
+        )
+        for i, variable in enumerate(variables)
     }
 
 
 def _state(model):
-    return {
-        key: keras.ops.convert_to_numpy(variable)
-        for key, variable in _variables(model).items()
+    """Arrays of all variables, and what is known of each."""
+    variables = _variables(model)
+    arrays = {
+        # A copy, since the backend may write into its own.
+        key: np.array(keras.ops.convert_to_numpy(variable))
+        for key, variable in variables.items()
+    }
+    return arrays, {
+        key: [variable.path, list(variable.shape), variable.dtype]
+        for key, variable in variables.items()
     }
 
 
-def _write(path, arrays, manifest):
-    with atomic_file(path) as file:
-        np.savez(file, manifest=json.dumps(manifest), **arrays)
-
-
-def _read(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            # Reading a member checks its CRC.
-            arrays = {key: file[key] for key in file.files}
-        manifest = json.loads(str(arrays.pop("manifest")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        raise _Damaged(f"{path} is damaged ({e})") from e
-    if manifest["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has checkpoint format {manifest['format']}, this version "
-            f"reads {FORMAT}."
-        )
-    return arrays, manifest
-
-
-def _assign(model, arrays, path):
+def _assign(model, arrays, saved, path):
     variables = _variables(model)
-    found = {key: array.shape for key, array in arrays.items()}
-    expected = {key: tuple(v.shape) for key, v in variables.items()}
-    if found != expected:
-        keys = [
-            key
-            for key in sorted(set(found) | set(expected))
-            if found.get(key) != expected.get(key)
-        ]
+
+    def described(key, known):
+        name, shape, dtype = known
+        # Of a whole path only the end is the same in every process.
+        return key, name.rpartition("/")[2], tuple(shape), dtype
+
+    found = {
+        key: described(key, known)
+        for key, known in saved.items()
+        if key in arrays
+    }
+    expected = {
+        key: described(key, (v.path, v.shape, v.dtype))
+        for key, v in variables.items()
+    }
+    # A metric that is compiled later starts at nothing.
+    lacking = {
+        key
+        for key in sorted(set(found) | set(expected))
+        if found.get(key) != expected.get(key) and not key.startswith("metric")
+    }
+    if lacking:
+        first = min(lacking)
         raise ValueError(
-            f"{path} belongs to another model or optimizer: {len(keys)} of "
-            f"{len(expected)} variables differ, the first being {keys[0]} "
-            f"({found.get(keys[0])} saved, {expected.get(keys[0])} expected). "
+            f"{path} belongs to another model or optimizer: {len(lacking)} of "
+            f"{len(expected)} variables differ, the first being {first} "
+            f"({saved.get(first)} saved, {expected.get(first)} expected). "
             "Use the run's own settings, or another directory."
         )
     for key, variable in variables.items():
-        variable.assign(arrays[key])
+        if found.get(key) == expected[key]:
+            variable.assign(arrays[key])

@@ -200,6 +200,19 @@ class Split:
         options.autotune.enabled = False
         return dataset.with_options(options)
 
+    def describe_batch(self, batch_size, seed, step):
+        """Which examples the training batch of a step is made of, as text.
+
+        Args:
+            batch_size: int.
+            seed: int. Of the order.
+            step: int, from 0.
+        """
+        order, _ = places(None, batch_size, step, None)
+        order = shuffled(order, len(self), seed).take(batch_size)
+        indices = [str(int(index)) for index, _ in order.as_numpy_iterator()]
+        return f"examples {', '.join(indices)} of {self.name}"
+
     def _for_evaluation(self, image):
         """The same picture always: the centre square, resized.
 

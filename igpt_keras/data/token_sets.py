@@ -68,6 +68,12 @@ class TokenSets:
             return self._inputs(tokens, start_step)
         return self._labelled(tokens, start_step=start_step)
 
+    def describe_batch(self, split):
+        """A function of a step to a str, see `Split.describe_batch`."""
+        return functools.partial(
+            split.describe_batch, self.batch_size, self.seed
+        )
+
     def evaluation(self, split, limit=None):
         """An `EvaluationSet` of a split's images, or of the first `limit`."""
         if limit is not None:
@@ -82,6 +88,13 @@ class TokenSets:
             self._inputs(tokens),
             functools.partial(self._labelled, tokens),
         )
+
+    def evaluations(self, splits, limit=None):
+        """`evaluation` of `splits["validation"]` and of `splits["test"]`."""
+        return [
+            self.evaluation(splits[name], limit)
+            for name in ("validation", "test")
+        ]
 
     def _inputs(self, tokens, start_step=0):
         if self.objective == "bert":

@@ -47,6 +47,11 @@ def deferred():
     check()
 
 
+def received():
+    """Whether there was a signal."""
+    return bool(_received)
+
+
 def check():
     """Raises `KeyboardInterrupt` if there was a signal."""
     if _received:

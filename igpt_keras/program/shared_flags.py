@@ -14,8 +14,8 @@ EVERY_DATASET = (
     "for what tokenize_dataset.py made."
 )
 _PERIOD = (
-    "Steps between validations, probes and checkpoints. Defaults to an eighth "
-    "of the steps."
+    "Steps between validations, each with a checkpoint before it. Defaults to "
+    "an eighth of the steps, or to fewer: 10,000 at most."
 )
 _PAPER = "Defaults to the preset's (Table 5)."
 
@@ -200,6 +200,13 @@ def define_adam(beta_1, beta_2):
         "Decoupled weight decay, of all but gains. The paper's is 0.",
         lower_bound=0,
     )
+    flags.DEFINE_float(
+        "clip_norm",
+        None,
+        "Norm of the gradient that is scaled down to if it is more. The paper "
+        "does not.",
+        lower_bound=0.0,
+    )
 
 
 def define_schedule(beta_1, beta_2):
@@ -319,7 +326,8 @@ def define_probes():
     flags.DEFINE_integer(
         "probe_every",
         None,
-        "Steps between probes, a multiple of the period. Defaults to it.",
+        "Steps between probes, a multiple of the period. Defaults to an eighth "
+        "of the steps, or to the period if that is more.",
         lower_bound=1,
     )
     flags.DEFINE_list(
@@ -364,7 +372,7 @@ def define_pictures():
         "pictures",
         None,
         "Steps between samples and completions for TensorBoard, a multiple of "
-        "the period. Defaults to the period; 0: none.",
+        "the period. Defaults to those between probes; 0: none.",
         lower_bound=0,
     )
 
@@ -400,14 +408,65 @@ def define_run(seed_of, period=_PERIOD, run_dir=None):
     """
     flags.DEFINE_integer("period", None, period, lower_bound=1)
     define_seed(seed_of)
-    flags.DEFINE_enum(
-        "strategy",
-        "none",
-        ["none", "mirrored"],
-        "mirrored: one replica on each GPU of this machine (tf.distribute).",
-    )
+    define_devices()
+    define_checkpoints()
     flags.DEFINE_string(
         "run_dir", run_dir, "Where everything goes, and resumes from."
+    )
+
+
+def define_devices():
+    """`--strategy`, `--tpu`, `--micro_batches`, `--steps_per_call`."""
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "none", "mirrored"],
+        "auto: all workers of TF_CONFIG, else one replica on each GPU of this "
+        "machine, else one device. none: one device. mirrored: each GPU.",
+    )
+    flags.DEFINE_string(
+        "tpu", None, "A TPU: local, its name, or grpc://ADDRESS:PORT."
+    )
+    flags.DEFINE_integer(
+        "micro_batches",
+        1,
+        "Parts of a batch that are computed one after the other, to need the "
+        "memory of one.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "steps_per_call",
+        1,
+        "Steps that the device takes before the program looks again.",
+        lower_bound=1,
+    )
+
+
+def define_checkpoints():
+    """`--checkpoint_minutes`, `--checkpoint_steps`, `--log_every`, ..."""
+    flags.DEFINE_float(
+        "checkpoint_minutes",
+        10.0,
+        "Minutes between checkpoints, at most.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "checkpoint_steps",
+        None,
+        "Steps between checkpoints, at most.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "log_every",
+        100,
+        "Steps between training losses in TensorBoard.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "allow_config_change",
+        [],
+        "Settings that may differ from those the run was begun with, such as "
+        "steps,learning_rate. The change is recorded.",
     )
 
 

@@ -8,7 +8,7 @@ from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.probes.low_data import draw_balanced_subset
 from igpt_keras.storage.user_path import user_path
-from igpt_keras.training.strategy import rebuilt
+from igpt_keras.training.replicas import rebuilt
 
 # What Keras calls the accuracy of an `IGPTClassifier` on validation.
 ACCURACY = "val_class_logits_accuracy"

@@ -1,12 +1,22 @@
+import math
 import sys
+import time
 
 import keras
+import numpy as np
 
-from igpt_keras.backend import num_replicas
+from igpt_keras.backend import model_scope
 from igpt_keras.callbacks.curve_log import CurveLog
+from igpt_keras.callbacks.restarted_logs import restart_logs
 from igpt_keras.program import interrupts
 from igpt_keras.storage.directory_lock import directory_lock
 from igpt_keras.terminal import verbosity
+from igpt_keras.training.evaluation import Evaluation
+from igpt_keras.training.loss_watch import LossWatch
+from igpt_keras.training.train_step import train_step
+
+CHECKPOINT_MINUTES = 10.0
+LOG_EVERY = 100
 
 
 def fit(
@@ -19,13 +29,23 @@ def fit(
     callbacks=(),
     log_dir=None,
     hyperparameters=None,
+    validation_data=None,
+    checkpoint_minutes=CHECKPOINT_MINUTES,
+    checkpoint_steps=None,
+    log_every=LOG_EVERY,
+    micro_batches=1,
+    steps_per_call=1,
+    examples_of=None,
+    config=None,
     verbose=1,
-    **arguments,
 ):
-    """`model.fit` from the last checkpoint to the end.
+    """Trains from the last checkpoint to the end.
 
-    An epoch is a period. A run that is at its end, or out of patience, is left
-    as it is. A signal stops training between two steps, where
+    What `model.fit` does where every step can be gone on from, on one device
+    and under every strategy. An epoch is a period: where it ends, a checkpoint
+    is written, then validation, and the callbacks' `on_epoch_end`. A run that
+    is at its end, or out of patience, is left as it is. A signal stops training
+    at the end of a step with a checkpoint of it, where
     `program.interrupts.handled` is in force.
 
     Args:
@@ -33,75 +53,247 @@ def fit(
         batches_from: function of a step, an int, to an endless dataset that
             begins with the batch of that step.
         steps: int. Training steps in all.
-        period: int. Steps of an epoch; divides `steps`.
+        period: int. Steps of an epoch.
         checkpoint: `TrainingCheckpoint`, which the model is restored from.
         progress: `Progress` of the run.
         callbacks: others, which come first. Defaults to none.
         log_dir: directory for TensorBoard's curves. Defaults to none.
         hyperparameters: dict of JSON values, shown beside them. Defaults to
             none.
+        validation_data: `tf.data.Dataset`. Defaults to none.
+        checkpoint_minutes: float. Time between checkpoints, at most. Defaults
+            to 10.
+        checkpoint_steps: int. Steps between checkpoints, at most. Defaults to
+            `None`: those between which time is up, and where an epoch ends.
+        log_every: int. Steps between losses in the curves. Defaults to 100.
+        micro_batches: int. Parts of a batch whose gradients are summed, one
+            after the other, so that the memory of one is enough. Defaults to 1.
+        steps_per_call: int. Steps that are taken before Python is asked again;
+            divides `period`. Defaults to 1.
+        examples_of: function of a step to a str, see `LossWatch`.
+        config: dict of JSON values, what the run depends on, which checkpoints
+            keep. Defaults to none.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
-        **arguments: of `model.fit`.
 
     Raises:
-        FloatingPointError: if the loss is not finite.
-        ValueError: if the checkpoints are of another model, or another process
-            trains there.
+        FloatingPointError: if training diverged.
+        OSError: if no checkpoint could be written at the end.
+        ValueError: if the checkpoints are of another model, another process
+            trains there, or the steps of a call do not divide a period.
     """
-    epoch = checkpoint.restore(model)
-    progress.restore(epoch)
-    if epoch and verbose:
-        sys.stdout.write(f"Continuing after step {epoch * period:,}.\n")
-    if epoch >= steps // period or checkpoint.out_of_patience(epoch):
-        return
-    _check_validation(model, arguments.get("validation_data"))
-    callbacks = [keras.callbacks.TerminateOnNaN(raise_error=True), *callbacks]
-    if log_dir is not None:
-        callbacks += [CurveLog(log_dir, hyperparameters)]
-    callbacks += [progress, checkpoint, _CheckInterrupts()]
-    try:
-        with interrupts.deferred(), directory_lock(checkpoint.directory):
-            model.fit(
-                batches_from(epoch * period),
-                steps_per_epoch=period,
-                initial_epoch=epoch,
-                epochs=steps // period,
-                shuffle=False,
-                callbacks=callbacks,
-                verbose=verbosity(verbose),
-                **arguments,
-            )
-    except (RuntimeError, FloatingPointError) as error:
-        # TerminateOnNaN's, which says no more than that, or the checkpoint's.
-        if isinstance(error, RuntimeError) and "NaN" not in str(error):
-            raise
-        raise FloatingPointError(
-            "Training diverged: the loss is not finite. Checkpoints in "
-            f"{checkpoint.directory} are from before. Start again in another "
-            "--run_dir with a lower learning rate."
-        ) from error
-
-
-def _check_validation(model, dataset):
-    """Raises a `ValueError` unless replicas share the first batch evenly.
-
-    Keras averages it over them when it traces a step.
-    """
-    replicas = num_replicas(model)
-    if replicas == 1 or dataset is None:
-        return
-    rows = len(keras.tree.flatten(next(iter(dataset)))[0])
-    if rows % replicas:
+    if period % steps_per_call:
         raise ValueError(
-            f"The first batch of {rows} validation images does not divide "
-            f"among {replicas} replicas. Choose --batch_size, or "
-            "--evaluation_images, so that it does."
+            f"steps_per_call={steps_per_call} does not divide period={period}. "
+            "Choose another."
+        )
+    with directory_lock(checkpoint.directory):
+        _build(model, batches_from)
+        checkpoint.config = config
+        checkpoint.set_model(model)
+        checkpoint.restore(model)
+        run = _Run(
+            model, checkpoint, progress, steps, period, callbacks, verbose
+        )
+        if run.is_over:
+            return
+        run.checkpoint_seconds = 60 * checkpoint_minutes
+        run.checkpoint_steps = checkpoint_steps or math.inf
+        run.log_every = log_every
+        run.steps_per_call = steps_per_call
+        run.train_step = train_step(model, micro_batches, steps_per_call)
+        run.evaluation = Evaluation(model, validation_data)
+        run.watch = LossWatch(model.optimizer, run.train_step.read, examples_of)
+        if log_dir is not None:
+            restart_logs(log_dir, run.step)
+            run.curves = CurveLog(log_dir, hyperparameters)
+        try:
+            with checkpoint.in_background():
+                run.go(batches_from)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"Training diverged: {error}. Checkpoints in "
+                f"{checkpoint.directory} are from before. Start again in "
+                "another --run_dir with a lower learning rate."
+            ) from error
+
+
+class _Run:
+    """Where a run is, and how it goes on."""
+
+    curves = None
+
+    def __init__(
+        self, model, checkpoint, progress, steps, period, callbacks, verbose
+    ):
+        self.model = model
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.steps = steps
+        self.period = period
+        self.callbacks = list(callbacks)
+        self.verbose = verbose
+        place = checkpoint.place
+        self.epoch = place["epoch"]
+        self.step = self.epoch * period + place["step_in_epoch"]
+        self.loss, self.losses = place["loss"], place["losses"]
+        # A checkpoint is written before what follows an epoch.
+        self.is_to_evaluate = bool(self.epoch) and not (
+            place["evaluated"] or place["step_in_epoch"]
+        )
+        progress.restore(self.epoch - self.is_to_evaluate)
+        if self.step and verbose:
+            sys.stdout.write(f"Continuing after step {self.step:,}.\n")
+        elif progress.path.is_file() and verbose:
+            sys.stdout.write(
+                f"No checkpoint is left in {checkpoint.directory}: the run "
+                "begins again.\n"
+            )
+
+    @property
+    def is_over(self):
+        if self.is_to_evaluate:
+            return False
+        done = self.step >= self.steps
+        return done or self.checkpoint.out_of_patience(self.epoch)
+
+    def go(self, batches_from):
+        """Trains to the end."""
+        verbose = verbosity(self.verbose)
+        callbacks = [*self.callbacks]
+        if self.curves is not None:
+            callbacks.append(self.curves)
+        callbacks = keras.callbacks.CallbackList(
+            [*callbacks, self.progress],
+            add_progbar=verbose != 0,
+            model=self.model,
+            verbose=verbose,
+            epochs=math.ceil(self.steps / self.period),
+            steps=self.period,
+        )
+        self.model.stop_training = False
+        callbacks.on_train_begin()
+        iterator = None
+        try:
+            while True:
+                if not self.is_to_evaluate:
+                    if iterator is None:
+                        batches = batches_from(self.step)
+                        iterator = self.train_step.iterate(batches)
+                    self._train_epoch(iterator, callbacks)
+                logs = self._end_epoch(callbacks)
+                if self.model.stop_training or self.step >= self.steps:
+                    break
+        except KeyboardInterrupt:
+            self.progress.save()
+            if self.curves is not None:
+                self.curves.flush()
+            raise
+        callbacks.on_train_end(logs)
+
+    def _train_epoch(self, iterator, callbacks):
+        """The rest of an epoch, and a checkpoint of its end."""
+        start = self.epoch * self.period
+        end = min(start + self.period, self.steps)
+        if self.step == start:
+            self.loss, self.losses = 0.0, 0
+            self.model.reset_metrics()
+        callbacks.on_epoch_begin(self.epoch)
+        saved, logged = time.monotonic(), _Window(self)
+        saved_step = self.step
+        with interrupts.deferred():
+            while self.step < end:
+                steps = min(self.steps_per_call, end - self.step)
+                if steps < self.steps_per_call:
+                    raise ValueError(
+                        f"steps_per_call={self.steps_per_call} does not divide "
+                        f"the last {steps} steps. Choose another."
+                    )
+                total, count = self.train_step(iterator)
+                self.step += steps
+                self.loss += total
+                self.losses += count
+                self.watch.look(self.step, total, count, steps)
+                callbacks.on_train_batch_end(
+                    self.step - start - 1, {"loss": _mean(total, count)}
+                )
+                if self.step // self.log_every > logged.step // self.log_every:
+                    logged = self._log(logged)
+                due = (
+                    time.monotonic() - saved >= self.checkpoint_seconds
+                    or self.step - saved_step >= self.checkpoint_steps
+                )
+                stopped = interrupts.received()
+                if self.step == end or due or stopped:
+                    self._save(end)
+                    saved, saved_step = time.monotonic(), self.step
+                interrupts.check()
+        self.epoch += 1
+
+    def _save(self, end):
+        self.train_step.sync()
+        at_end = self.step == end
+        start = self.epoch * self.period
+        self.checkpoint.save(
+            {
+                "step": self.step,
+                "epoch": self.epoch + at_end,
+                "step_in_epoch": 0 if at_end else self.step - start,
+                "loss": self.loss,
+                "losses": self.losses,
+                "evaluated": False,
+            }
         )
 
+    def _end_epoch(self, callbacks):
+        """Validation and what follows; the numbers of the epoch."""
+        logs = self._metrics()
+        logs.update(self.evaluation())
+        callbacks.on_epoch_end(self.epoch - 1, logs)
+        self.progress.events += self.watch.events
+        self.watch.events = []
+        self.checkpoint.finish_epoch(logs)
+        self.is_to_evaluate = False
+        return logs
 
-class _CheckInterrupts(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        interrupts.check()
+    def _metrics(self):
+        logs = {
+            name: float(value)
+            for name, value in self.model.get_metrics_result().items()
+        }
+        return {**logs, "loss": _mean(self.loss, self.losses)}
 
-    def on_test_batch_end(self, batch, logs=None):
-        interrupts.check()
+    def _log(self, before):
+        now = _Window(self)
+        losses = now.losses - before.losses
+        if self.curves is not None and losses:
+            self.train_step.sync()
+            self.curves.log_steps(
+                {
+                    "loss": (now.loss - before.loss) / losses,
+                    "steps_per_second": (now.step - before.step)
+                    / max(now.time - before.time, 1e-9),
+                }
+            )
+        return now
+
+
+def _mean(total, count):
+    return total / count if count else math.nan
+
+
+class _Window:
+    """What the last losses are counted from."""
+
+    def __init__(self, run):
+        self.step, self.loss, self.losses = run.step, run.loss, run.losses
+        self.time = time.monotonic()
+
+
+def _build(model, batches_from):
+    """Makes what compiled metrics and the optimizer keep, in their scope."""
+    batch = keras.tree.map_structure(
+        lambda x: np.zeros([d or 1 for d in x.shape], x.dtype.as_numpy_dtype),
+        batches_from(0).element_spec,
+    )
+    with model_scope(model):
+        model._symbolic_build(data_batch=batch)

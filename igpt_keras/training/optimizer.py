@@ -1,6 +1,7 @@
 import keras
 
 from igpt_keras import presets
+from igpt_keras.training.safe_adam import SafeAdam
 
 # TensorFlow 1's default, which the paper trained with; Keras has 1e-7.
 ADAM_EPSILON = 1e-8
@@ -13,6 +14,7 @@ def paper_adam(
     beta_1=presets.ADAM_BETA_1,
     beta_2=presets.ADAM_BETA_2,
     weight_decay=0.0,
+    clip_norm=None,
 ):
     """The paper's optimizer (section 3.4).
 
@@ -29,9 +31,11 @@ def paper_adam(
         weight_decay: float. Share of a weight, times the learning rate, that a
             step takes off (Loshchilov and Hutter 2019); not of gains. Defaults
             to 0, the paper's.
+        clip_norm: float. Norm of the gradient that is scaled down to if it is
+            more. Defaults to `None`, the paper's.
 
     Returns:
-        `keras.optimizers.Adam`.
+        `SafeAdam`.
     """
     if steps is None:
         schedule = learning_rate
@@ -44,8 +48,9 @@ def paper_adam(
         )
     else:
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    optimizer = keras.optimizers.Adam(
+    optimizer = SafeAdam(
         schedule,
+        clip_norm,
         beta_1=beta_1,
         beta_2=beta_2,
         epsilon=ADAM_EPSILON,

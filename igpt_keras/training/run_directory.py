@@ -1,8 +1,24 @@
 import json
+import sys
 
 from igpt_keras.data.order import ORDER_FORMAT
+from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
+from igpt_keras.storage.checkpoint_directory import read_manifest
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
+
+# Flags that say where, how often and what is shown, and change no weight.
+NOT_OF_A_RUN = (
+    *("run_dir", "strategy", "tpu", "micro_batches", "steps_per_call"),
+    *("checkpoint_minutes", "checkpoint_steps", "log_every"),
+    *("allow_config_change", "dry_run", "milestones", "pictures", "beside"),
+    *("probe_datasets", "probe_every", "probe_layers"),
+)
+# Settings that a run may go on with another value of.
+MAY_CHANGE = (
+    *("steps", "learning_rate", "warmup_steps", "weight_decay", "clip_norm"),
+    "patience",
+)
 
 
 class RunDirectory:
@@ -19,6 +35,7 @@ class RunDirectory:
 
     def __init__(self, path):
         self.path = None if path is None else user_path(path)
+        self.config = None
 
     def __str__(self):
         return str(self.path)
@@ -30,7 +47,7 @@ class RunDirectory:
     def started(self):
         """bool. Whether there are checkpoints to continue from."""
         return self.path is not None and any(
-            self.path.rglob("checkpoints/epoch_*.npz")
+            self.path.rglob("checkpoints/*/manifest.json")
         )
 
     def make(self):
@@ -66,16 +83,17 @@ class RunDirectory:
                 )
         self.make()
 
-    def begin(self, config, images, without=("run_dir",)):
+    def begin(self, config, images):
         """Starts a run here, or makes sure that it is this one that goes on.
 
         Args:
-            config: dict of JSON values, all that the run depends on; it goes
-                to `config.json`.
+            config: dict of JSON values, all that the run depends on; without
+                `NOT_OF_A_RUN` it goes to `config.json`, and stays in `config`.
+                Under `allow_config_change`, keys of `MAY_CHANGE` that may
+                differ from what the run was begun with; what differed is
+                recorded as `changes`.
             images: str. Fingerprint of the training images, which goes there
                 too, as does the way in which they are ordered.
-            without: keys of `config` that the run does not depend on; they are
-                left out. Defaults to its directory.
 
         Returns:
             bool. Whether there are checkpoints to continue from.
@@ -85,16 +103,30 @@ class RunDirectory:
                 another config, on other images, or in another order of them.
         """
         self.make()
-        path = self.path / "config.json"
-        config = {k: v for k, v in config.items() if k not in without}
+        allowed = config.get("allow_config_change", ())
+        config = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
         config |= {"images": images, "order": ORDER_FORMAT}
-        started = self.started
-        if not started or not path.is_file():
-            write_json(path, config)
-            return started
         # As it is read back: tuples as lists.
-        config = json.loads(json.dumps(config))
-        saved = json.loads(path.read_text())
+        self.config = json.loads(json.dumps(config))
+        started = self.started
+        saved = self._saved_config() if started else None
+        if saved is not None:
+            changes = self._check_same(saved, allowed)
+            if changes:
+                self.config["changes"] = changes
+        write_json(self.path / "config.json", self.config)
+        return started
+
+    def _check_same(self, saved, allowed):
+        """The changes so far, or a `ValueError` if there are others."""
+        unknown = sorted(set(allowed) - set(MAY_CHANGE))
+        if unknown:
+            raise ValueError(
+                f"--allow_config_change={unknown[0]} would be another run. "
+                f"What may change is {', '.join(MAY_CHANGE)}."
+            )
+        config, saved = dict(self.config), dict(saved)
+        changes = saved.pop("changes", [])
         if saved.pop("order", None) != config.pop("order"):
             raise ValueError(
                 f"{self} holds a run of another version of igpt_keras, which "
@@ -103,15 +135,25 @@ class RunDirectory:
             )
         other_images = saved.pop("images", None) != config.pop("images")
         changed = [
-            f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
+            key
             for key in sorted(set(saved) | set(config))
             if saved.get(key) != config.get(key)
         ]
-        if changed:
+        differences = [
+            f"{key}: {saved.get(key)!r} then, {config.get(key)!r} here"
+            for key in changed
+            if key not in allowed
+        ]
+        if differences:
+            may = [key for key in changed if key in MAY_CHANGE]
+            hint = ""
+            if may:
+                hint = f" --allow_config_change={','.join(may)} lets that be."
             raise ValueError(
                 f"{self} holds a run with other settings ("
-                + "; ".join(changed)
+                + "; ".join(differences)
                 + "). Use the same flags to continue it, or another --run_dir."
+                + hint
             )
         if other_images:
             raise ValueError(
@@ -119,4 +161,37 @@ class RunDirectory:
                 "changed. Put it back to continue, or choose another "
                 "--run_dir."
             )
-        return True
+        return changes + [
+            {"key": key, "from": saved.get(key), "to": config.get(key)}
+            for key in changed
+        ]
+
+    def _saved_config(self):
+        """What the run was begun with; `None` if nothing says so."""
+        path = self.path / "config.json"
+        try:
+            saved = json.loads(path.read_text())
+            if not isinstance(saved, dict):
+                raise ValueError(f"it holds a {type(saved).__name__}")
+            return saved
+        except (OSError, ValueError) as error:
+            sys.stdout.write(
+                f"{path} cannot be read ({error}): the settings are taken from "
+                "the checkpoints.\n"
+            )
+        manifests = sorted(
+            self.path.rglob("checkpoints/step_*/manifest.json"),
+            key=lambda path: path.parent.name,
+            reverse=True,
+        )
+        for manifest in manifests:
+            try:
+                config = read_manifest(manifest.parent)["config"]
+            except DamagedCheckpoint:
+                continue
+            if config is not None:
+                return config
+        raise ValueError(
+            f"{path} is lost, and no whole checkpoint in {self} says what the "
+            "run was begun with. Start again in another --run_dir."
+        )

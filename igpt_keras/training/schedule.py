@@ -1,5 +1,8 @@
 from igpt_keras import presets
 
+# Steps. Validation is a small share of so many, and a spike not far behind.
+_LONGEST_PERIOD = 10_000
+
 
 def pretraining_schedule(
     preset,
@@ -27,12 +30,13 @@ def pretraining_schedule(
             `presets.choose_learning_rate`.
         warmup_steps: int. Defaults to an epoch (section 3.4), but at most a
             tenth of the steps.
-        period: int. Steps between checkpoints. Defaults to an eighth of the
-            steps, see `choose_period`.
+        period: int. Steps between validations. Defaults to an eighth of the
+            steps or fewer, see `choose_period`.
         pictures: int. Steps between pictures, a multiple of the period; 0 for
-            none. Defaults to the period.
+            none. Defaults to those between probes.
         probe_every: int. Steps between probes, a multiple of the period.
-            Defaults to the period.
+            Defaults to the period, or to an eighth of the steps if that is not
+            given.
 
     Returns:
         dict of these seven.
@@ -53,9 +57,9 @@ def pretraining_schedule(
             f"warmup_steps={warmup_steps} leaves nothing of steps={steps}. "
             "Warm up for fewer steps."
         )
+    probe_every = probe_every or period or _eighth(steps)
     period = choose_period(steps, period)
-    pictures = period if pictures is None else pictures
-    probe_every = probe_every or period
+    pictures = probe_every if pictures is None else pictures
     for name, value in (("pictures", pictures), ("probe_every", probe_every)):
         if value % period:
             raise ValueError(
@@ -116,19 +120,23 @@ def finetuning_schedule(
 
 
 def choose_period(steps, period=None, most=8):
-    """Steps between two checkpoints, validations and probes.
+    """Steps between two validations.
 
     Args:
         steps: int. Training steps in all.
-        period: int, which must divide them. Defaults to `None`: chosen here.
-        most: int. Periods to divide the steps into by default, or fewer.
+        period: int, which must divide them. Defaults to `None`: chosen here, at
+            most 10,000 where that divides them.
+        most: int. Periods to divide the steps into by default, or fewer; more
+            in a long run.
 
     Raises:
         ValueError: if `period` does not divide the steps.
     """
     if period is None:
-        periods = next(k for k in range(most, 0, -1) if steps % k == 0)
-        return steps // periods
+        part = _eighth(steps, most)
+        least = -(-part // _LONGEST_PERIOD)
+        parts = (k for k in range(least, 10 * least) if part % k == 0)
+        return part // next(parts, 1)
     if steps % period:
         periods = max(1, round(steps / period))
         raise ValueError(
@@ -136,6 +144,11 @@ def choose_period(steps, period=None, most=8):
             f"{periods * period} steps, or choose another period."
         )
     return period
+
+
+def _eighth(steps, most=8):
+    """Steps of one of at most so many equal parts."""
+    return steps // next(k for k in range(most, 0, -1) if steps % k == 0)
 
 
 def milestone_epochs(steps, period, milestones=None):

@@ -2,6 +2,7 @@ import json
 import types
 
 import numpy as np
+import pytest
 import tiny
 
 import igpt_keras
@@ -58,8 +59,9 @@ def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
     path = tmp_path / "progress.json"
     before = [{"epoch": epoch, "step": 10 * epoch} for epoch in (1, 2, 3)]
     seconds = {"train_seconds": 100.0, "picture_seconds": 1.0}
+    seconds["probe_seconds"] = 0.0
     epochs = [{"epoch": e, "step": 10 * e, "val_loss": 1.0} for e in (1, 2, 3)]
-    saved = {**seconds, "epochs": epochs, "probes": before}
+    saved = {**seconds, "epochs": epochs, "probes": before, "events": []}
     path.write_text(json.dumps(saved))
     probe = types.SimpleNamespace(history=[])
     pictures = types.SimpleNamespace(seconds=2.0)
@@ -99,3 +101,21 @@ def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
     progress.on_train_end()
     expected = [{"epoch": 1, "seconds": 0.0, "validation_loss": 0.25}]
     assert read(tmp_path / "progress.json")["probes"] == expected
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"epochs": [', "null"])
+def test_a_damaged_file_is_said_and_stops_nothing(text, tmp_path, capsys):
+    path = tmp_path / "progress.json"
+    path.write_text(text)
+    progress = igpt_keras.Progress(path)
+    progress.restore(3)
+    assert progress.epochs == progress.probes == []
+    assert f"{path} is damaged" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path, capsys):
+    progress = igpt_keras.Progress(tmp_path / "none" / "progress.json")
+    progress.set_model(after_steps(1))
+    progress.on_train_begin()
+    progress.on_epoch_end(0, {"loss": 1.0})
+    assert "It only shows how the run goes" in capsys.readouterr().err

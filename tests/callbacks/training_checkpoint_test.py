@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +9,8 @@ from tiny import array
 
 import igpt_keras
 from igpt_keras.callbacks import training_checkpoint
+from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
+from igpt_keras.storage.checkpoint_directory import read_checkpoint
 
 
 def compiled(learning_rate=1e-2):
@@ -77,12 +82,13 @@ def test_keeps_two_and_the_best(tmp_path):
     states = []
     for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
         model.head.kernel.assign(np.full((15, 11), epoch))
+        model.optimizer.iterations.assign(epoch + 1)
         states.append(state(model))
         checkpoint.on_epoch_end(epoch, {"val_loss": loss})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "best.npz",
-        "epoch_00000003.npz",
-        "epoch_00000004.npz",
+        "best",
+        "step_0000000003",
+        "step_0000000004",
     ]
     assert checkpoint.restore_best(model) == 2
     assert_equal(state(model), states[1])
@@ -101,29 +107,35 @@ def test_patience_counts_across_restarts(tmp_path):
         checkpoint.restore(model)
         checkpoint.set_model(model)
         model.stop_training = False
+        model.optimizer.iterations.assign(epoch + 1)
         checkpoint.on_epoch_end(epoch, {"val_loss": loss})
         stops.append(model.stop_training)
     assert stops == [False, False, False, True, False]
 
 
-def test_a_kill_between_writes_loses_neither(tmp_path, monkeypatch):
+def killed(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["write_manifest", "copy_checkpoint"])
+def test_a_kill_between_writes_loses_nothing(name, tmp_path, monkeypatch):
+    """Weights are there before it is known whether they are the best."""
     checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
     model = compiled()
     fit(model, checkpoint, 1)
-    write = training_checkpoint._write
-
-    def killed(path, *arguments):
-        if path.name.startswith("epoch"):
-            raise KeyboardInterrupt
-        write(path, *arguments)
-
+    fit(model, igpt_keras.TrainingCheckpoint(tmp_path / "other"), 2, 1)
+    checkpoint.set_model(model)
     with monkeypatch.context() as patch:
-        patch.setattr(training_checkpoint, "_write", killed)
+        patch.setattr(training_checkpoint, name, killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.on_epoch_end(1, {"val_loss": 0.5})
     again = igpt_keras.TrainingCheckpoint(tmp_path)
-    assert again.restore(model) == 1 and again.best_value > 0.5
-    assert again.restore_best(model) == 2
+    assert again.restore(model) == 2
+    was_noted = name == "copy_checkpoint"
+    assert again.place["evaluated"] == was_noted
+    assert (again.best_value == 0.5) == was_noted
+    # It was not copied yet, and is found where it was copied from.
+    assert again.restore_best(model) == (2 if was_noted else 1)
 
 
 def test_nothing_to_restore(tmp_path):
@@ -143,20 +155,89 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize("damage", [flip, truncate])
-def test_a_damaged_checkpoint_is_never_loaded(damage, tmp_path):
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["state.npz", "manifest.json"])
+@pytest.mark.parametrize("damage", [flip, truncate, empty])
+def test_a_damaged_checkpoint_is_never_loaded(damage, name, tmp_path, capsys):
     checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
     model = compiled()
     fit(model, checkpoint, 2)
-    damage(tmp_path / "epoch_00000002.npz")
+    damage(tmp_path / "step_0000000002" / name)
+    damage(tmp_path / "best" / name)
     # An unfinished write is no checkpoint either.
-    (tmp_path / ".epoch_00000003.npz.tmp").write_bytes(b"half")
+    half = tmp_path / ".step_0000000003-abc"
+    half.mkdir()
     assert checkpoint.restore(model) == 1
-    damage(tmp_path / "epoch_00000001.npz")
+    assert not half.exists()
+    said = capsys.readouterr().out
+    assert f"Removing {half}" in said
+    assert f"step_0000000002/{name}" in said and "an earlier" in said
+    damage(tmp_path / "step_0000000001" / name)
     before = state(model)
     with pytest.raises(ValueError, match="No whole checkpoint to resume"):
         checkpoint.restore(model)
+    with pytest.raises(ValueError, match="No whole checkpoint of the best"):
+        checkpoint.restore_best(model)
     assert_equal(before, state(model))
+
+
+def test_any_flipped_bit_is_seen(tmp_path):
+    """A hundred and fifty, in both files."""
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    model = compiled()
+    fit(model, checkpoint, 1)
+    generator = np.random.default_rng(0)
+    path = tmp_path / "step_0000000001"
+    for name, count in (("state.npz", 100), ("manifest.json", 50)):
+        whole = (path / name).read_bytes()
+        for bit in generator.choice(8 * len(whole), count, replace=False):
+            content = bytearray(whole)
+            content[bit // 8] ^= 1 << (bit % 8)
+            (path / name).write_bytes(content)
+            with pytest.raises((DamagedCheckpoint, ValueError)):
+                read_checkpoint(path)
+        (path / name).write_bytes(whole)
+    assert read_checkpoint(path)[1]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "key, value", [("step", -1), ("epoch", "1"), ("variables", None)]
+)
+def test_an_edited_manifest_is_seen(key, value, tmp_path):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    fit(compiled(), checkpoint, 1)
+    path = tmp_path / "step_0000000001" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DamagedCheckpoint, match="edited or damaged"):
+        read_checkpoint(path.parent)
+
+
+def test_the_best_where_all_others_are_lost(tmp_path):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    model = compiled()
+    fit(model, checkpoint, 1)
+    for path in tmp_path.glob("step_*"):
+        shutil.rmtree(path)
+    again = igpt_keras.TrainingCheckpoint(tmp_path)
+    other = compiled()
+    assert again.restore(other) == 1
+    assert_equal(state(model), state(other))
+
+
+def test_other_versions_are_said(tmp_path, monkeypatch, capsys):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
+    model = compiled()
+    fit(model, checkpoint, 1)
+    checkpoint.restore(model)
+    assert "other versions" not in capsys.readouterr().out
+    now = training_checkpoint.versions()
+    newer = lambda: {**now, "numpy": "9.9"}  # noqa: E731
+    monkeypatch.setattr(training_checkpoint, "versions", newer)
+    checkpoint.restore(model)
+    assert "9.9 now" in capsys.readouterr().out
 
 
 def test_another_model_is_refused_and_untouched(tmp_path):
@@ -194,26 +275,57 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = compiled()
     fit(model, checkpoint, 1)
     model.head.kernel.assign(np.full((15, 11), np.nan))
-    with pytest.raises(FloatingPointError, match="after epoch 2"):
+    with pytest.raises(FloatingPointError, match="after step"):
         checkpoint.on_epoch_end(1, {"val_loss": 0.0})
     assert checkpoint.restore(model) == 1
     assert np.isfinite(array(model.head.kernel)).all()
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
     checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
     model = compiled()
     fit(model, checkpoint, 1)
 
     def full(file, **arrays):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(file))
 
+    model.optimizer.iterations.assign(2)
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", full)
         with pytest.raises(OSError, match="No space left"):
             checkpoint.on_epoch_end(1, {"val_loss": 0.0})
+        # While training goes on it is said; at the end it is an error.
+        with pytest.raises(OSError, match="No space left"):
+            with checkpoint.in_background():
+                checkpoint.on_epoch_end(1, {"val_loss": 0.0})
+        assert not list(tmp_path.glob(".step*"))
+    said = capsys.readouterr().err
+    assert "No checkpoint was written" in said and str(tmp_path) in said
     assert checkpoint.restore(compiled()) == 1
+    with checkpoint.in_background():
+        checkpoint.on_epoch_end(1, {"val_loss": 0.0})
+    assert checkpoint.restore(compiled()) == 2
+
+
+def test_a_directory_that_was_deleted_is_written_again_and_said(tmp_path):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path / "checkpoints")
+    model = compiled()
+    fit(model, checkpoint, 1)
+    shutil.rmtree(tmp_path / "checkpoints")
+    model.optimizer.iterations.assign(2)
+    with pytest.raises(OSError, match="was deleted while training went on"):
+        with checkpoint.in_background():
+            checkpoint.on_epoch_end(1, {"val_loss": 0.0})
+    assert checkpoint.restore(compiled()) == 2
+
+
+def test_milestones_stay(tmp_path):
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path, keep=[1, 2])
+    model = compiled()
+    fit(model, checkpoint, 5)
+    found = sorted(path.name[-1] for path in tmp_path.glob("step_*"))
+    assert found == ["1", "2", "4", "5"]
 
 
 def test_the_best_may_be_the_highest(tmp_path):
@@ -231,13 +343,16 @@ def test_the_best_may_be_the_highest(tmp_path):
 
     first = checkpoint()
     for epoch, value in enumerate(values[:2]):
+        model.optimizer.iterations.assign(epoch + 1)
         first.on_epoch_end(epoch, {"val_accuracy": value})
     second = checkpoint()
     assert second.restore(model) == 2
     assert (second.best_value, second.best_epoch) == (0.75, 2)
     model.stop_training = False
+    model.optimizer.iterations.assign(3)
     second.on_epoch_end(2, {"val_accuracy": values[2]})
     assert not model.stop_training
+    model.optimizer.iterations.assign(4)
     second.on_epoch_end(3, {"val_accuracy": values[3]})
     assert model.stop_training
     assert second.restore_best(model) == 2

@@ -82,11 +82,10 @@ def test_stopped_and_continued_ends_the_same(finetuned, preset, tmp_path):
     run, metrics = finetuned
     again = tmp_path / "again"
     shutil.copytree(run, again)
-    (again / "checkpoints" / "epoch_00000002.npz").unlink()
-    shutil.copy(
-        again / "checkpoints" / "epoch_00000001.npz",
-        again / "checkpoints" / "best.npz",
-    )
+    first, second = sorted((again / "checkpoints").glob("step_*"))
+    shutil.rmtree(second)
+    shutil.rmtree(again / "checkpoints" / "best")
+    shutil.copytree(first, again / "checkpoints" / "best")
     shutil.rmtree(again / "preset")
     flags = {**FLAGS, "head_layer": HEAD_LAYER}
     found = recipe.run("finetune", model=preset, **flags, run_dir=again)
@@ -188,7 +187,7 @@ def test_folded_validation_keeps_the_last_weights(preset, tmp_path):
     split = data.open_split("digits", "train", 4)
     assert metrics["steps"] == 4
     assert metrics["images"]["train"] == len(split.with_validation())
-    last = np.load(run / "checkpoints" / "epoch_00000002.npz")
+    last = np.load(run / "checkpoints" / "step_0000000004" / "state.npz")
     model = igpt_keras.IGPTClassifier.from_preset(run / "preset")
     np.testing.assert_array_equal(
         tiny.array(model.variables[0]), last["model_00000"]

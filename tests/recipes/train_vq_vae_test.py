@@ -7,7 +7,6 @@ import subprocess
 import time
 
 import events
-import keras
 import numpy as np
 import pytest
 import recipe
@@ -16,6 +15,7 @@ from tiny import array
 
 import igpt_keras
 from igpt_keras import evaluation
+from igpt_keras.training.train_step import TensorFlowStep
 
 pytest.importorskip("tensorflow")
 
@@ -92,29 +92,16 @@ def test_measures_are_of_the_pictures(tmp_path):
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     run(tmp_path / "whole", steps=6)
-    fit = igpt_keras.VQVAE.fit
-
-    def stopped(self, *arguments, **others):
-        def stop(epoch, logs):
-            if epoch == 1:
-                raise KeyboardInterrupt
-
-        callback = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
-        others["callbacks"].insert(0, callback)
-        return fit(self, *arguments, **others)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(igpt_keras.VQVAE, "fit", stopped)
+    with recipe.stopped_at(3, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "parts", steps=6)
     run(tmp_path / "parts", steps=6)
     checkpoints = [
-        np.load(tmp_path / name / "ema/checkpoints/epoch_00000003.npz")
+        np.load(tmp_path / name / "ema/checkpoints/step_0000000006/state.npz")
         for name in ("whole", "parts")
     ]
     for key in checkpoints[0].files:
-        if key != "manifest":
-            np.testing.assert_array_equal(*(c[key] for c in checkpoints))
+        np.testing.assert_array_equal(*(c[key] for c in checkpoints))
 
 
 def test_learns(tmp_path):
@@ -165,7 +152,7 @@ def test_pretrains_on_codes_and_on_their_cache(
     # The run has its own copy, which outlives the original.
     moved = preset.rename(preset.with_name("moved"))
     with monkeypatch.context() as patch:
-        patch.setattr(igpt_keras.IGPT, "fit", None)
+        patch.setattr(TensorFlowStep, "__call__", None)
         pretrain(tmp_path / "images", tokenizer=tokenizer)
     moved.rename(preset)
 
@@ -296,7 +283,7 @@ def test_sigterm_stops_and_says_what_continues(tmp_path):
     )
     checkpoints = tmp_path / "run" / "ema" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not any(checkpoints.glob("epoch_*")) and process.poll() is None:
+    while not any(checkpoints.glob("step_*")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)

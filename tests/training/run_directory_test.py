@@ -4,9 +4,9 @@ import pytest
 
 from igpt_keras import training
 from igpt_keras.data.order import ORDER_FORMAT
+from igpt_keras.storage.checkpoint_directory import write_checkpoint
 
 CONFIG = {"seed": 0, "quantizers": ("ema",), "run_dir": "x", "dry_run": False}
-WITHOUT = ("run_dir", "dry_run")
 
 
 @pytest.fixture
@@ -17,48 +17,48 @@ def run(tmp_path):
 def checkpoint(run, below=""):
     directory = run / below / "checkpoints"
     directory.mkdir(parents=True)
-    (directory / "epoch_00000001.npz").touch()
+    write_checkpoint(directory / "step_0000000001", {}, {"config": run.config})
 
 
 def test_begins_and_goes_on(run):
     assert not run.started
-    assert not run.begin(CONFIG, "abc", WITHOUT)
+    assert not run.begin(CONFIG, "abc")
     saved = json.loads((run / "config.json").read_text())
     assert saved.pop("order") == ORDER_FORMAT
     assert saved == {"seed": 0, "quantizers": ["ema"], "images": "abc"}
     # Without a checkpoint nothing is continued, and settings may change.
-    assert not run.begin({**CONFIG, "seed": 1}, "abd", WITHOUT)
+    assert not run.begin({**CONFIG, "seed": 1}, "abd")
     checkpoint(run)
     assert run.started
-    assert run.begin({**CONFIG, "seed": 1, "run_dir": "y"}, "abd", WITHOUT)
+    assert run.begin({**CONFIG, "seed": 1, "run_dir": "y"}, "abd")
     with pytest.raises(ValueError, match="seed: 1 then, 0 here"):
-        run.begin(CONFIG, "abd", WITHOUT)
+        run.begin(CONFIG, "abd")
     with pytest.raises(ValueError, match="a run on other training images"):
-        run.begin({**CONFIG, "seed": 1}, "abc", WITHOUT)
+        run.begin({**CONFIG, "seed": 1}, "abc")
 
 
 def test_checkpoints_a_level_below(run):
-    run.begin(CONFIG, "abc", WITHOUT)
+    run.begin(CONFIG, "abc")
     checkpoint(run, "ema")
     assert run.started
 
 
 @pytest.mark.parametrize("saved", [{}, {"order": 1}])
 def test_a_run_of_another_order_cannot_go_on(run, saved):
-    run.begin(CONFIG, "abc", WITHOUT)
+    run.begin(CONFIG, "abc")
     checkpoint(run)
     config = json.loads((run / "config.json").read_text())
     del config["order"]
     (run / "config.json").write_text(json.dumps(config | saved))
     with pytest.raises(ValueError, match="took images in another order"):
-        run.begin(CONFIG, "abc", WITHOUT)
+        run.begin(CONFIG, "abc")
 
 
 def test_keys_that_come_and_go_are_named(run):
-    run.begin(CONFIG, "abc", WITHOUT)
+    run.begin(CONFIG, "abc")
     checkpoint(run)
     with pytest.raises(ValueError, match="steps: None then, 5 here"):
-        run.begin({**CONFIG, "steps": 5}, "abc", WITHOUT)
+        run.begin({**CONFIG, "steps": 5}, "abc")
 
 
 def test_where_nothing_can_be_written(tmp_path):

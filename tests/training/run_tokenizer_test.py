@@ -24,7 +24,8 @@ def train():
 
 def start(run):
     (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "epoch_00000001.npz").touch()
+    (run / "checkpoints" / "step_1").mkdir()
+    (run / "checkpoints" / "step_1" / "manifest.json").touch()
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+import time
+
+from igpt_keras.storage.user_path import user_path
+
+
+def restart_logs(log_dir, step):
+    """Tells TensorBoard that a run goes on from a step.
+
+    What an earlier process wrote of later steps, which are now taken again, is
+    then left out.
+
+    Args:
+        log_dir: directory for TensorBoard, with runs at any depth.
+        step: int. Steps that are done.
+    """
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer import record_writer
+
+    files = user_path(log_dir).rglob("events.out.tfevents.*")
+    for directory in {path.parent for path in files}:
+        if directory.name.startswith("after_step_"):
+            # Its x axis is the layer.
+            continue
+        now = time.time()
+        events = (
+            event_pb2.Event(wall_time=now, file_version="brain.Event:2"),
+            event_pb2.Event(
+                wall_time=now,
+                step=step + 1,
+                session_log=event_pb2.SessionLog(
+                    status=event_pb2.SessionLog.START
+                ),
+            ),
+        )
+        path = directory / f"events.out.tfevents.{int(now)}.restart"
+        with open(path, "wb") as file:
+            writer = record_writer.RecordWriter(file)
+            for event in events:
+                writer.write(event.SerializeToString())

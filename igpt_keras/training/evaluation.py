@@ -1,0 +1,44 @@
+from igpt_keras.backend import num_replicas
+from igpt_keras.program import interrupts
+
+
+class Evaluation:
+    """`model.evaluate` on the same batches again and again.
+
+    Under `tf.distribute` the replicas' iterators are made once: Keras makes and
+    drops them each time, which once in some hundred times ends in a crash.
+
+    Args:
+        model: compiled Keras model.
+        batches: `tf.data.Dataset` of batches, once in order; or `None`.
+    """
+
+    def __init__(self, model, batches):
+        self.model = model
+        self.batches = batches
+        self._step = None
+        if batches is None or num_replicas(model) == 1:
+            return
+        import tensorflow as tf
+
+        strategy = model.distribute_strategy
+        self.batches = strategy.experimental_distribute_dataset(batches)
+        self._step = tf.function(
+            lambda batch: strategy.run(model.test_step, args=(batch,)),
+            reduce_retracing=True,
+        )
+
+    def __call__(self):
+        """dict of float: the metrics, each name with `val_` before it."""
+        if self.batches is None:
+            return {}
+        model = self.model
+        if self._step is None:
+            logs = model.evaluate(self.batches, return_dict=True, verbose=0)
+        else:
+            model.reset_metrics()
+            for batch in self.batches:
+                self._step(batch)
+                interrupts.check()
+            logs = model.get_metrics_result()
+        return {f"val_{name}": float(value) for name, value in logs.items()}
