@@ -4,9 +4,8 @@
     python recipes/pretrain.py --dataset=imagenet2012 --preset=igpt_s \
         --tokenizer=vq_vae:runs/vq_vae/ema/preset --run_dir=runs/igpt_s
 
-Paper sections 3.2 and A.2; defaults are the paper's where it gives them. With
-several `--quantizers` each is trained in turn on the same images and all are
-compared. Ctrl-C and the same command again continue the run.
+Paper sections 3.2 and A.2; defaults are the paper's where it gives them. Several
+`--quantizers` are compared. The same command again continues the run.
 """
 
 import functools
@@ -24,7 +23,7 @@ from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 LOSSES = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
-# Length of a code of the codebook (section A.2 of the paper).
+# Length of a code (section A.2).
 EMBEDDING_DIM = 64
 NUM_PICTURES = 8
 
