@@ -167,6 +167,16 @@ def num_replicas(model):
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
+def has_workers(model):
+    """Whether a model is trained by several processes of `tf.distribute`."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if num_replicas(model) == 1:
+        return False
+    import tensorflow as tf
+
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 @contextlib.contextmanager
 def model_scope(model):
     """Where what shares the model's variables must be built and called.

@@ -63,7 +63,7 @@ def main(args):
     igpt_keras.check_tokenizer(tokenizer, igpt)
     evaluation.check_masks(igpt, 1, args.mask_rate)
     curves = {path: training.read_accuracy_curve(path) for path in args.beside}
-    run = training.RunDirectory(args.run_dir)
+    run = training.RunDirectory(args.run_dir, devices.is_chief)
     splits, train = open_data(args, igpt, tokenizer)
     print(reports.describe_splits(splits), flush=True)
     run.begin(vars(args), splits["train"].fingerprint)
@@ -83,11 +83,11 @@ def main(args):
         run / "checkpoints", training.ACCURACY, args.patience, mode="max"
     )
     progress = igpt_keras.Progress(run / "progress.json")
-    program.call(
+    classifier = program.call(
         training.fit,
         args,
         model=classifier,
-        batches_from=lambda step: sets.training(train, step, labels=True),
+        batches_from=sets.training_from(train, labels=True),
         checkpoint=checkpoint,
         progress=progress,
         log_dir=run / "logs",

@@ -61,7 +61,7 @@ def main(args):
     print(reports.describe_splits(splits), flush=True)
     args.steps = args.steps or 20 * max(1, len(train) // args.batch_size)
     args.period = program.call(training.choose_period, args)
-    run = training.RunDirectory(args.run_dir)
+    run = training.RunDirectory(args.run_dir, devices.is_chief)
     run.begin(vars(args), train.fingerprint)
     sets = program.call(
         data.TokenSets, args, tokenizer=tokenizer, objective=model.objective
@@ -82,11 +82,11 @@ def main(args):
         run / "checkpoints", monitor=None
     )
     progress = igpt_keras.Progress(run / "progress.json")
-    program.call(
+    grid = program.call(
         training.fit,
         args,
         model=grid,
-        batches_from=lambda step: sets.training(train, step, labels=True),
+        batches_from=sets.training_from(train, labels=True),
         checkpoint=checkpoint,
         progress=progress,
         log_dir=run / "logs",

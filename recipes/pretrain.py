@@ -43,7 +43,7 @@ def define_flags():
 
 def main(args):
     devices = program.call(training.Devices, args)
-    run = training.RunDirectory(args.run_dir)
+    run = training.RunDirectory(args.run_dir, devices.is_chief)
     given, splits, probe_splits = open_data(args, run)
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
@@ -81,11 +81,11 @@ def main(args):
     images, every = own.validation.first_images(4), args.pictures // args.period
     pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
     progress = igpt_keras.Progress(run / "progress.json", probes, [pictures])
-    program.call(
+    model = program.call(
         training.fit,
         args,
         model=model,
-        batches_from=lambda step: sets.training(train, step),
+        batches_from=sets.training_from(train),
         checkpoint=checkpoint,
         progress=progress,
         callbacks=[*probes, pictures],

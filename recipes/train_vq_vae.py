@@ -4,8 +4,8 @@
     python recipes/pretrain.py --dataset=imagenet2012 --preset=igpt_s \
         --tokenizer=vq_vae:runs/vq_vae/ema/preset --run_dir=runs/igpt_s
 
-Paper sections 3.2 and A.2; defaults are the paper's where it gives them. Several
-`--quantizers` are compared. The same command again continues the run.
+Paper sections 3.2 and A.2; defaults are the paper's where it gives them.
+Several `--quantizers` are compared. The same command again continues the run.
 """
 
 import functools
@@ -23,8 +23,7 @@ from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 LOSSES = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
-# Length of a code (section A.2).
-EMBEDDING_DIM = 64
+EMBEDDING_DIM = 64  # Section A.2.
 NUM_PICTURES = 8
 
 
@@ -68,7 +67,7 @@ def main(args):
     splits = program.call(data.open_splits, args)
     train, validation, test = splits.values()
     train.check_images()
-    run = training.RunDirectory(args.run_dir)
+    run = training.RunDirectory(args.run_dir, devices.is_chief)
     run.begin(vars(args), train.fingerprint)
     print(reports.describe_splits(splits))
     validation, test = (
@@ -125,7 +124,7 @@ def fit(args, devices, run, name, train, validation):
     batches = functools.partial(train.batches, args.batch_size, True, args.seed)
     vq_vae.adapt(batches(0))
     codebook = igpt_keras.CodebookLog(logs, next(images_of(validation, 128)))
-    program.call(
+    vq_vae = program.call(
         training.fit,
         args,
         model=vq_vae,

@@ -64,11 +64,11 @@ def stopped_at(step, monkeypatch):
 
     train, taken = TensorFlowStep.__call__, []
 
-    def interrupted(self, iterator):
+    def interrupted(self, iterator, stop):
         if len(taken) == step:
             raise KeyboardInterrupt
         taken.append(True)
-        return train(self, iterator)
+        return train(self, iterator, stop)
 
     with monkeypatch.context() as patch:
         patch.setattr(TensorFlowStep, "__call__", interrupted)

@@ -7,6 +7,7 @@ from concurrent import futures
 import keras
 import numpy as np
 
+from igpt_keras.backend import has_workers
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
@@ -48,6 +49,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Attributes:
         config: dict of JSON values, what the run depends on, which is kept in
             each checkpoint. `None` until it is set.
+        writes: bool. Whether this process does; of several workers one does.
+            `True` until it is set.
         place: dict, where in the run the checkpoint is that was restored or
             saved last: `step`, of the optimizer; `epoch`, those finished;
             `step_in_epoch`, steps after them; `loss` and `losses`, the sum of
@@ -78,6 +81,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.patience = patience
         self.keep = frozenset(keep)
         self.config = None
+        self.writes = True
         self.best_value = None
         self.best_epoch = 0
         self.place = _place(0)
@@ -100,6 +104,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             FloatingPointError: if a weight is not finite.
             OSError: if it cannot be written, and not `in_background`.
         """
+        self.place = place
+        if not self.writes:
+            return
         arrays, variables = _state(self.model)
         if not all(np.isfinite(a).all() for a in arrays.values()):
             raise FloatingPointError(
@@ -108,7 +115,6 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"{self.directory} are from before. Start again in another "
                 "--run_dir with a lower learning rate."
             )
-        self.place = place
         manifest = {
             **self._manifest(),
             "variables": variables,
@@ -135,8 +141,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             self.best_value = float(value)
             self.best_epoch = self.place["epoch"]
         self.place = {**self.place, "evaluated": True}
-        step, manifest = self.place["step"], self._manifest()
-        self._do(self._finish, step, manifest, best)
+        if self.writes:
+            self._do(self._finish, self.place["step"], self._manifest(), best)
         if self.out_of_patience(self.place["epoch"]):
             self.model.stop_training = True
 
@@ -180,7 +186,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             ValueError: if checkpoints belong to another model, or none of
                 them is whole.
         """
-        for left in self.directory.glob(".*-*"):
+        for left in self.directory.glob(".*-*") if self.writes else ():
             # Of a process that was killed as it wrote.
             sys.stdout.write(f"Removing {left}, which is half written.\n")
             shutil.rmtree(left, ignore_errors=True)
@@ -359,13 +365,15 @@ def _variables(model):
         # Under `tf.distribute` the optimizer's variables belong in its scope.
         with model_scope(model):
             model.optimizer.build(model.trainable_variables)
+    # All workers would have to read a metric together.
+    metrics = [] if has_workers(model) else model.metrics_variables
     # By position and not by name: names of optimizer slots are not unique.
     return {
         f"{kind}_{i:05d}": variable
         for kind, variables in (
             ("model", model.variables),
             ("optimizer", model.optimizer.variables),
-            ("metric", model.metrics_variables),
+            ("metric", metrics),
         )
         for i, variable in enumerate(variables)
     }

@@ -1,4 +1,11 @@
-def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0, labels=False):
+def mask_tokens(
+    dataset,
+    mask_rate=0.15,
+    seed=0,
+    start_step=0,
+    labels=False,
+    input_context=None,
+):
     """Draws the masks of the BERT objective for batches of token ids.
 
     Every token is hidden independently with probability `mask_rate` (section
@@ -16,6 +23,8 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0, labels=False):
         labels: bool. Whether the dataset's labels are the targets, for
             fine-tuning and for probes, which see masks too (section 4.6).
             Defaults to `False`: the targets are the token ids.
+        input_context: `tf.distribute.InputContext` that the dataset was made
+            with, of batches of one size. Defaults to a single worker.
 
     Returns:
         `tf.data.Dataset` of `(inputs, token_ids)` for `IGPT.fit`, or with
@@ -39,20 +48,31 @@ def mask_tokens(dataset, mask_rate=0.15, seed=0, start_step=0, labels=False):
             "not with token ids, as targets."
         )
 
-    def mask(step, batch):
+    # A worker's batches are those of its replicas, one after the other.
+    parts, first = 1, 0
+    replicas = 1
+    if input_context is not None:
+        replicas = input_context.num_replicas_in_sync
+        parts = replicas // input_context.num_input_pipelines
+        first = input_context.input_pipeline_id * parts
+
+    def mask(place, batch):
         token_ids, targets = batch
+        rows, tokens = tf.unstack(tf.shape(token_ids))
         uniform = tf.random.stateless_uniform(
-            tf.shape(token_ids),
-            seed=tf.stack([tf.constant(seed, tf.int64), step]),
+            [rows * replicas, tokens],
+            seed=tf.stack([tf.constant(seed, tf.int64), place // parts]),
         )
+        part = first + tf.cast(place % parts, tf.int32)
+        uniform = uniform[part * rows :][:rows]
         # Not bool, which Keras cannot average over replicas when it traces
         # the first batch of a tf.distribute run.
         hidden = tf.cast(uniform < mask_rate, tf.int32)
         inputs = {"token_ids": token_ids, "mask": hidden}
         return inputs, targets if labels else token_ids
 
-    steps = tf.data.Dataset.range(start_step, tf.int64.max)
-    return tf.data.Dataset.zip(steps, dataset).map(mask)
+    places = tf.data.Dataset.range(start_step * parts, tf.int64.max)
+    return tf.data.Dataset.zip(places, dataset).map(mask)
 
 
 def _check_batches(dataset):

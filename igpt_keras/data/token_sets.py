@@ -45,7 +45,7 @@ class TokenSets:
         self.mask_rate = mask_rate
         self.seed = seed
 
-    def training(self, split, start_step=0, labels=False):
+    def training(self, split, start_step=0, labels=False, input_context=None):
         """Endless shuffled batches for `fit`, from a step on.
 
         Args:
@@ -53,6 +53,7 @@ class TokenSets:
             start_step: int. Steps that are done. Defaults to 0.
             labels: bool. Whether the split's labels are the targets, as
                 `IGPTClassifier.fit` takes them. Defaults to `False`, token ids.
+            input_context: as for `image_dataset`. Defaults to one worker.
 
         Returns:
             `tf.data.Dataset` of `(inputs, token_ids)`, or `(inputs, labels)`.
@@ -62,11 +63,25 @@ class TokenSets:
             training=True,
             seed=self.seed,
             start_step=start_step,
+            input_context=input_context,
         )
         tokens = tokenize(dataset, self.tokenizer)
-        if not labels:
-            return self._inputs(tokens, start_step)
-        return self._labelled(tokens, start_step=start_step)
+        if self.objective != "bert":
+            if labels:
+                return tokens
+            return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+        return mask_tokens(
+            tokens, self.mask_rate, self.seed, start_step, labels, input_context
+        )
+
+    def training_from(self, split, labels=False):
+        """What `igpt_keras.training.fit` takes: `training` as a function.
+
+        Of a step, and optionally of an `input_context`.
+        """
+        return lambda step, input_context=None: self.training(
+            split, step, labels, input_context
+        )
 
     def describe_batch(self, split):
         """A function of a step to a str, see `Split.describe_batch`."""
@@ -96,21 +111,19 @@ class TokenSets:
             for name in ("validation", "test")
         ]
 
-    def _inputs(self, tokens, start_step=0):
+    def _inputs(self, tokens):
         if self.objective == "bert":
-            return mask_tokens(tokens, self.mask_rate, self.seed, start_step)
+            return mask_tokens(tokens, self.mask_rate, self.seed)
         return tokens.map(lambda token_ids, _: (token_ids, token_ids))
 
-    def _labelled(self, tokens, mask=0, start_step=0):
+    def _labelled(self, tokens, mask=0):
         """`(inputs, labels)`; for BERT under the masks of that number."""
         if self.objective != "bert":
             return tokens
         # Masked at evaluation too (section 4.6). The first masks are those of
         # training; a seed has less than 32 bits.
         seed = self.seed + (mask << 32)
-        return mask_tokens(
-            tokens, self.mask_rate, seed, start_step, labels=True
-        )
+        return mask_tokens(tokens, self.mask_rate, seed, labels=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,17 +13,15 @@ import sys
 
 _received = 0
 _deferred = False
+_handled = False
 
 
 @contextlib.contextmanager
 def handled(message="Stopped."):
     """Ends the program with status 130 and `message` once it was stopped."""
-    global _received
-    _received = 0
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Shells have jobs in the background ignore Ctrl-C.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _receive)
+    global _received, _handled
+    _received, _handled = 0, True
+    listen()
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -33,6 +31,26 @@ def handled(message="Stopped."):
             sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         sys.stderr.write(f"\n{message}\n")
         sys.exit(130)
+    finally:
+        _handled = False
+
+
+def listen():
+    """Takes signals to itself again, after a library has taken them."""
+    if not _handled:
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Shells have jobs in the background ignore Ctrl-C.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _receive)
+
+
+def stop():
+    """Raises `KeyboardInterrupt`, for a signal that another process had."""
+    global _received
+    if _handled:
+        _received += 1
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import sys
 
 import keras
 
+from igpt_keras.program import interrupts
+
 # Seconds in which a TPU must answer.
 _TIMEOUT = 5.0
 _INSTALL = "pip install --no-deps -e . && pip install -r requirements-tpu.txt"
@@ -33,7 +35,10 @@ class Devices:
 
     def __init__(self, strategy="auto", tpu=None):
         self.strategy = None
-        self.num_workers, self.is_chief = _read_workers()
+        self.num_workers, self.is_chief = read_workers()
+        if not self.is_chief:
+            # What is said, one of all says.
+            sys.stdout = open(os.devnull, "w")
         if tpu is not None:
             _need_tensorflow("--tpu")
             self.strategy = _tpu_strategy(tpu)
@@ -108,7 +113,7 @@ def _need_tensorflow(flag):
         )
 
 
-def _read_workers():
+def read_workers():
     """How many workers `TF_CONFIG` names, and whether this one is the chief."""
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
@@ -128,8 +133,20 @@ def _read_workers():
 def _worker_strategy():
     import tensorflow as tf
 
-    options = tf.distribute.experimental.CommunicationOptions()
-    return tf.distribute.MultiWorkerMirroredStrategy(options)
+    # It says every collective operation that it makes.
+    tf.get_logger().setLevel("WARNING")
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The workers of TF_CONFIG did not find each other ({first}). Look "
+            "whether all run, each with the same addresses and its own index, "
+            "and whether another program listens at this one's."
+        ) from error
+    # It takes SIGTERM for a notice of preemption of its own.
+    interrupts.listen()
+    return strategy
 
 
 def _tpu_strategy(tpu):

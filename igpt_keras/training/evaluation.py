@@ -1,3 +1,4 @@
+from igpt_keras.backend import has_workers
 from igpt_keras.backend import num_replicas
 from igpt_keras.program import interrupts
 
@@ -22,6 +23,12 @@ class Evaluation:
         import tensorflow as tf
 
         strategy = model.distribute_strategy
+        if has_workers(model):
+            # Each reads all, and takes its part of every batch.
+            options = tf.data.Options()
+            policy = tf.data.experimental.AutoShardPolicy.DATA
+            options.experimental_distribute.auto_shard_policy = policy
+            batches = batches.with_options(options)
         self.batches = strategy.experimental_distribute_dataset(batches)
         self._step = tf.function(
             lambda batch: strategy.run(model.test_step, args=(batch,)),

@@ -1,3 +1,4 @@
+import contextlib
 import math
 import sys
 import time
@@ -5,14 +6,17 @@ import time
 import keras
 import numpy as np
 
+from igpt_keras.backend import has_workers
 from igpt_keras.backend import model_scope
 from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.callbacks.restarted_logs import restart_logs
 from igpt_keras.program import interrupts
 from igpt_keras.storage.directory_lock import directory_lock
 from igpt_keras.terminal import verbosity
+from igpt_keras.training.devices import read_workers
 from igpt_keras.training.evaluation import Evaluation
 from igpt_keras.training.loss_watch import LossWatch
+from igpt_keras.training.replicas import rebuilt
 from igpt_keras.training.train_step import train_step
 
 CHECKPOINT_MINUTES = 10.0
@@ -46,12 +50,14 @@ def fit(
     is written, then validation, and the callbacks' `on_epoch_end`. A run that
     is at its end, or out of patience, is left as it is. A signal stops training
     at the end of a step with a checkpoint of it, where
-    `program.interrupts.handled` is in force.
+    `program.interrupts.handled` is in force. Of several workers the chief alone
+    writes, and runs the callbacks, on a copy of the model; the others end here.
 
     Args:
         model: compiled Keras model.
         batches_from: function of a step, an int, to an endless dataset that
-            begins with the batch of that step.
+            begins with the batch of that step; for several workers also of a
+            `tf.distribute.InputContext`, as `TokenSets.training_from` makes.
         steps: int. Training steps in all.
         period: int. Steps of an epoch.
         checkpoint: `TrainingCheckpoint`, which the model is restored from.
@@ -75,9 +81,13 @@ def fit(
             keep. Defaults to none.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
+    Returns:
+        The model to go on with: `model`, or on several workers the copy.
+
     Raises:
         FloatingPointError: if training diverged.
         OSError: if no checkpoint could be written at the end.
+        SystemExit: in another worker than the chief, once all is done.
         ValueError: if the checkpoints are of another model, another process
             trains there, or the steps of a call do not divide a period.
     """
@@ -86,7 +96,11 @@ def fit(
             f"steps_per_call={steps_per_call} does not divide period={period}. "
             "Choose another."
         )
-    with directory_lock(checkpoint.directory):
+    checkpoint.writes = not has_workers(model) or read_workers()[1]
+    lock = contextlib.nullcontext()
+    if checkpoint.writes:
+        lock = directory_lock(checkpoint.directory)
+    with lock:
         _build(model, batches_from)
         checkpoint.config = config
         checkpoint.set_model(model)
@@ -95,7 +109,7 @@ def fit(
             model, checkpoint, progress, steps, period, callbacks, verbose
         )
         if run.is_over:
-            return
+            return run.end()
         run.checkpoint_seconds = 60 * checkpoint_minutes
         run.checkpoint_steps = checkpoint_steps or math.inf
         run.log_every = log_every
@@ -103,7 +117,7 @@ def fit(
         run.train_step = train_step(model, micro_batches, steps_per_call)
         run.evaluation = Evaluation(model, validation_data)
         run.watch = LossWatch(model.optimizer, run.train_step.read, examples_of)
-        if log_dir is not None:
+        if log_dir is not None and checkpoint.writes:
             restart_logs(log_dir, run.step)
             run.curves = CurveLog(log_dir, hyperparameters)
         try:
@@ -115,6 +129,15 @@ def fit(
                 f"{checkpoint.directory} are from before. Start again in "
                 "another --run_dir with a lower learning rate."
             ) from error
+        except Exception as error:
+            if not _is_of_another_worker(error):
+                raise
+            raise OSError(
+                "Another worker of TF_CONFIG is gone, and this one cannot go "
+                "on alone. Start all again: they continue from the last "
+                f"checkpoint in {checkpoint.directory}."
+            ) from error
+        return run.end()
 
 
 class _Run:
@@ -130,8 +153,9 @@ class _Run:
         self.progress = progress
         self.steps = steps
         self.period = period
-        self.callbacks = list(callbacks)
-        self.verbose = verbose
+        self.callbacks = list(callbacks) if checkpoint.writes else []
+        self.verbose = verbose and checkpoint.writes
+        self.has_workers = has_workers(model)
         place = checkpoint.place
         self.epoch = place["epoch"]
         self.step = self.epoch * period + place["step_in_epoch"]
@@ -141,9 +165,9 @@ class _Run:
             place["evaluated"] or place["step_in_epoch"]
         )
         progress.restore(self.epoch - self.is_to_evaluate)
-        if self.step and verbose:
+        if self.step and self.verbose:
             sys.stdout.write(f"Continuing after step {self.step:,}.\n")
-        elif progress.path.is_file() and verbose:
+        elif progress.path.is_file() and self.verbose:
             sys.stdout.write(
                 f"No checkpoint is left in {checkpoint.directory}: the run "
                 "begins again.\n"
@@ -156,35 +180,51 @@ class _Run:
         done = self.step >= self.steps
         return done or self.checkpoint.out_of_patience(self.epoch)
 
+    def end(self):
+        """The model to go on with; does not come back in other workers."""
+        if not self.has_workers:
+            return self.model
+        if not self.checkpoint.writes:
+            raise SystemExit(0)
+        return _copy(self.model)
+
     def go(self, batches_from):
         """Trains to the end."""
         verbose = verbosity(self.verbose)
         callbacks = [*self.callbacks]
+        self.shown = self.model
+        if self.has_workers and callbacks:
+            # What is read of the model by one of the workers only.
+            self.shown = _copy(self.model)
         if self.curves is not None:
             callbacks.append(self.curves)
+        if self.checkpoint.writes:
+            callbacks.append(self.progress)
         callbacks = keras.callbacks.CallbackList(
-            [*callbacks, self.progress],
+            callbacks,
             add_progbar=verbose != 0,
-            model=self.model,
+            model=self.shown,
             verbose=verbose,
             epochs=math.ceil(self.steps / self.period),
             steps=self.period,
         )
-        self.model.stop_training = False
+        self.model.stop_training = self.shown.stop_training = False
         callbacks.on_train_begin()
         iterator = None
         try:
             while True:
                 if not self.is_to_evaluate:
                     if iterator is None:
-                        batches = batches_from(self.step)
-                        iterator = self.train_step.iterate(batches)
+                        iterator = self.train_step.iterate(
+                            batches_from, self.step
+                        )
                     self._train_epoch(iterator, callbacks)
                 logs = self._end_epoch(callbacks)
                 if self.model.stop_training or self.step >= self.steps:
                     break
         except KeyboardInterrupt:
-            self.progress.save()
+            if self.checkpoint.writes:
+                self.progress.save()
             if self.curves is not None:
                 self.curves.flush()
             raise
@@ -208,7 +248,9 @@ class _Run:
                         f"steps_per_call={self.steps_per_call} does not divide "
                         f"the last {steps} steps. Choose another."
                     )
-                total, count = self.train_step(iterator)
+                total, count, stopped = self.train_step(
+                    iterator, interrupts.received()
+                )
                 self.step += steps
                 self.loss += total
                 self.losses += count
@@ -222,11 +264,13 @@ class _Run:
                     time.monotonic() - saved >= self.checkpoint_seconds
                     or self.step - saved_step >= self.checkpoint_steps
                 )
-                stopped = interrupts.received()
+                if not self.has_workers:
+                    stopped = interrupts.received()
                 if self.step == end or due or stopped:
                     self._save(end)
                     saved, saved_step = time.monotonic(), self.step
-                interrupts.check()
+                if stopped:
+                    interrupts.stop()
         self.epoch += 1
 
     def _save(self, end):
@@ -248,10 +292,14 @@ class _Run:
         """Validation and what follows; the numbers of the epoch."""
         logs = self._metrics()
         logs.update(self.evaluation())
+        if self.shown is not self.model:
+            self.shown.set_weights(self.model.get_weights())
+            self.shown.optimizer.iterations.assign(self.step)
         callbacks.on_epoch_end(self.epoch - 1, logs)
         self.progress.events += self.watch.events
         self.watch.events = []
         self.checkpoint.finish_epoch(logs)
+        self.model.stop_training |= self.shown.stop_training
         self.is_to_evaluate = False
         return logs
 
@@ -287,6 +335,23 @@ class _Window:
     def __init__(self, run):
         self.step, self.loss, self.losses = run.step, run.loss, run.losses
         self.time = time.monotonic()
+
+
+def _is_of_another_worker(error):
+    """Whether TensorFlow raised it since a worker does not answer."""
+    if "tensorflow" not in type(error).__module__:
+        return False
+    text = str(error)
+    return "Collective ops is aborted" in text or "unhealthy" in text
+
+
+def _copy(model):
+    """A model outside of the strategy of several workers, and its optimizer."""
+    copy = rebuilt(model)
+    optimizer = model.optimizer
+    copy.compile(type(optimizer).from_config(optimizer.get_config()))
+    copy.optimizer.build(copy.trainable_variables)
+    return copy
 
 
 def _build(model, batches_from):

@@ -31,10 +31,14 @@ class RunDirectory:
     Args:
         path: path of the directory; `~` is the home directory. `None` for a
             run that is described and does not begin.
+        writes: bool. Whether this process writes there; of several workers one
+            does. Defaults to `True`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, writes=True):
+        self.given = path
         self.path = None if path is None else user_path(path)
+        self.writes = writes
         self.config = None
 
     def __str__(self):
@@ -58,8 +62,15 @@ class RunDirectory:
         """
         if self.path is None:
             raise ValueError("--run_dir says where the run goes: give one.")
+        if "://" in str(self.given):
+            raise ValueError(
+                f"--run_dir={self.given} is no directory of this machine. "
+                "Mount the bucket, with gcsfuse for example, and pass where."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not self.writes:
+                return
             probe = self.path / ".writable"
             probe.touch()
             probe.unlink()
@@ -114,7 +125,8 @@ class RunDirectory:
             changes = self._check_same(saved, allowed)
             if changes:
                 self.config["changes"] = changes
-        write_json(self.path / "config.json", self.config)
+        if self.writes:
+            write_json(self.path / "config.json", self.config)
         return started
 
     def _check_same(self, saved, allowed):

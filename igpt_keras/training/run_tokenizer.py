@@ -136,7 +136,7 @@ def keep_run_tokenizer(
         images = np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
         tokenizer = PaletteTokenizer.fit(images, vocabulary_size, seed)
     train.check_tokenizer(tokenizer)
-    if copy is None:
+    if copy is None and run.writes:
         tokenizer.save_copy(run.path)
     return tokenizer
 

@@ -7,6 +7,7 @@
 import keras
 import numpy as np
 
+from igpt_keras.backend import has_workers
 from igpt_keras.backend import num_replicas
 
 
@@ -47,33 +48,56 @@ class TensorFlowStep:
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
         @tf.autograph.experimental.do_not_convert
-        def run(batch):
-            losses = strategy.run(step, args=(batch,))
+        def run(batch, stop):
+            losses = strategy.run(
+                lambda batch: tf.stack([step(batch), stop]), args=(batch,)
+            )
+            # Over all workers: they stop together, or would wait for ever.
             return strategy.reduce("SUM", losses, axis=None)
 
         # Traced by autograph, for the loop.
-        def call(iterator):
+        def call(iterator, stop):
             if steps_per_call == 1:
-                return _finite_sum(run(next(iterator)))
-            total = tf.zeros((2,))
+                return _finite_sum(run(next(iterator), stop))
+            total = tf.zeros((3,))
             for _ in tf.range(steps_per_call):
-                total += _finite_sum(run(next(iterator)))
+                total += _finite_sum(run(next(iterator), stop))
             return total
 
         self._call = tf.function(call)
 
-    def __call__(self, iterator):
-        """Takes the steps; the sum of their finite losses, and their number."""
-        total, count = self._call(iterator).numpy()
-        return float(total), int(count)
-
-    def iterate(self, batches):
-        """What `__call__` takes, of a dataset of batches.
+    def __call__(self, iterator, stop=False):
+        """Takes the steps.
 
         Args:
-            batches: endless `tf.data.Dataset` of what all replicas get.
+            iterator: of `iterate`.
+            stop: bool. Whether this worker is to stop after them.
+
+        Returns:
+            `(total, count, stop)`: the sum of their finite losses, the number
+            of these, and whether any worker is to stop.
+        """
+        import tensorflow as tf
+
+        stop = tf.constant(float(stop))
+        total, count, stop = self._call(iterator, stop).numpy()
+        return float(total), int(count), bool(stop)
+
+    def iterate(self, batches_from, step):
+        """What `__call__` takes.
+
+        Args:
+            batches_from: see `training.fit`.
+            step: int. Steps that are done.
         """
         strategy = self.model.distribute_strategy
+        if has_workers(self.model):
+            return iter(
+                strategy.distribute_datasets_from_function(
+                    lambda context: batches_from(step, context)
+                )
+            )
+        batches = batches_from(step)
         if num_replicas(self.model) > 1:
             batches = strategy.experimental_distribute_dataset(batches)
         return iter(batches)
@@ -130,11 +154,15 @@ class TensorFlowStep:
         ]
 
 
-def _finite_sum(loss):
+def _finite_sum(reduced):
+    """float32 `(3,)`: the loss or 0, whether it is finite, who stops."""
     import tensorflow as tf
 
+    loss, stop = tf.unstack(reduced)
     finite = tf.math.is_finite(loss)
-    return tf.stack([tf.where(finite, loss, 0.0), tf.cast(finite, tf.float32)])
+    return tf.stack(
+        [tf.where(finite, loss, 0.0), tf.cast(finite, tf.float32), stop]
+    )
 
 
 def _part(tensor, part, count):
@@ -176,8 +204,8 @@ class JaxStep:
             )
         self._jitted = step
 
-    def __call__(self, iterator):
-        """Takes the steps; the sum of their finite losses, and their number."""
+    def __call__(self, iterator, stop=False):
+        """Takes the steps; see `TensorFlowStep`."""
         if self._state is None:
             self._state = [
                 [variable.value for variable in variables]
@@ -189,14 +217,11 @@ class JaxStep:
             losses.append(loss)
         losses = np.array([float(loss) for loss in losses])
         finite = np.isfinite(losses)
-        return float(losses[finite].sum()), int(finite.sum())
+        return float(losses[finite].sum()), int(finite.sum()), stop
 
-    def iterate(self, batches):
-        """What `__call__` takes, of a dataset of batches.
-
-        Args:
-            batches: endless iterable of batches, or a `tf.data.Dataset`.
-        """
+    def iterate(self, batches_from, step):
+        """What `__call__` takes; see `TensorFlowStep`."""
+        batches = batches_from(step)
         if hasattr(batches, "as_numpy_iterator"):
             batches = batches.as_numpy_iterator()
         return map(_place, batches)
