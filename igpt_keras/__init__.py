@@ -7,6 +7,7 @@ Shapes in all docstrings: `B` images in a batch, `N` tokens per image,
 
 from igpt_keras import data
 from igpt_keras import evaluation
+from igpt_keras import generation
 from igpt_keras import presets
 from igpt_keras import program
 from igpt_keras import reports
@@ -24,6 +25,7 @@ from igpt_keras.conversion.open_weights import check_tokenizer
 from igpt_keras.conversion.open_weights import open_weights
 from igpt_keras.conversion.save_huggingface import save_huggingface
 from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
+from igpt_keras.generation.complete import complete
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.sampling import sample

@@ -56,6 +56,9 @@ RELEASED_NATS_PER_TOKEN = {
     "igpt_l": 2.0466,
 }
 
+# The temperature of samples at 96x96; those of a palette are drawn at 1.
+VQ_VAE_TEMPERATURE = 0.98
+
 # Section 3.4, the same for every size.
 ADAM_BETA_1 = 0.9
 ADAM_BETA_2 = 0.95

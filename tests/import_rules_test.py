@@ -20,6 +20,7 @@ ALLOWED = {
     "tokenizers": {"layers", "storage", "backend", "terminal", "version"},
     "models": {"layers", "presets", "storage", "backend", "version"},
     "conversion": {"models", "storage", "terminal", "tokenizers"},
+    "generation": {"conversion", "data", "layers", "models", "terminal"},
     "reports": {"models", "presets", "storage"},
     "callbacks": {"probes", "reports", "storage", "backend"},
     "evaluation": {"probes", "models", "terminal", "tokenizers"},

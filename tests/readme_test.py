@@ -91,7 +91,7 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
         for line in commands()
         if "recipes/" in line and "--model=openai/" not in line
     ]
-    assert len(lines) == 14
+    assert len(lines) == 15
     for line in lines:
         if "search_learning_rate.py" in line:
             # Trials are processes, which its own tests run.
@@ -115,6 +115,7 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
         assert (tmp_path / "runs" / run / "completions.png").is_file()
     for run in ("finetuned", "from_scratch"):
         assert (tmp_path / "runs" / run / "accuracy.png").is_file()
+    assert (tmp_path / "runs" / "pictures" / "animation.gif").is_file()
 
 
 def check_search(argv):

@@ -16,13 +16,14 @@ def weight_format(path):
     """Which of `FORMATS` a path holds.
 
     Args:
-        path: a directory of `save_to_preset` or of Hugging Face, or an OpenAI
+        path: a directory of `save_to_preset` or of Hugging Face, a run's
+            directory with the former as `preset` in it, or an OpenAI
             checkpoint: its prefix, `.index` file or directory.
 
     Raises:
-        ValueError: if there is none of them.
+        ValueError: if there is none of them, or the run left no model yet.
     """
-    path = user_path(path)
+    path = _preset_of_run(user_path(path))
     if (path / huggingface_format.CONFIG).is_file():
         is_ours = preset_directory.is_preset(path)
         return "keras" if is_ours else "huggingface"
@@ -31,9 +32,24 @@ def weight_format(path):
         return "openai"
     raise ValueError(
         f"No model at {path}. Pass a directory of `save_to_preset` or of "
-        "Hugging Face, or the prefix, .index file or directory of an OpenAI "
-        "checkpoint."
+        "Hugging Face, that of a run, or the prefix, .index file or directory "
+        "of an OpenAI checkpoint."
     )
+
+
+def _preset_of_run(path):
+    """The preset in a run's directory; any other path as it is."""
+    if preset_directory.is_preset(path):
+        return path
+    if preset_directory.is_preset(path / "preset"):
+        return path / "preset"
+    has_config = (path / huggingface_format.CONFIG).is_file()
+    if has_config and (path / "checkpoints").is_dir():
+        raise ValueError(
+            f"{path} holds a run that left no model yet: it writes preset/ "
+            "when it ends. Give its command again to continue it."
+        )
+    return path
 
 
 def open_weights(path, palette=None, verbose=0):
@@ -57,7 +73,7 @@ def open_weights(path, palette=None, verbose=0):
     said, colon, rest = str(path).partition(":")
     if not colon or said not in FORMATS:
         said, rest = None, path
-    path = user_path(rest)
+    path = _preset_of_run(user_path(rest))
     kind = weight_format(path)
     if said not in (None, kind):
         raise ValueError(

@@ -47,8 +47,9 @@ def define_weights():
     flags.DEFINE_string(
         "model",
         None,
-        "A directory of save_to_preset or of Hugging Face, or an OpenAI "
-        "checkpoint: its prefix, .index file or directory.",
+        "A run's directory, one of save_to_preset or of Hugging Face, or an "
+        "OpenAI checkpoint: its prefix, .index file or directory. openai:, "
+        "huggingface: or keras: before it says what it has to be.",
     )
     flags.mark_flag_as_required("model")
 

@@ -1,6 +1,9 @@
 """What a person sees: text that is returned, files that are written."""
 
 from igpt_keras.reports.cost import describe_run
+from igpt_keras.reports.drawings import distinct_names
+from igpt_keras.reports.drawings import write_completions
+from igpt_keras.reports.drawings import write_samples
 from igpt_keras.reports.evaluation_summaries import finetuning_summary
 from igpt_keras.reports.evaluation_summaries import grid_summary
 from igpt_keras.reports.evaluation_summaries import linear_probe_summary

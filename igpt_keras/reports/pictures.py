@@ -3,9 +3,7 @@ import numpy as np
 
 from igpt_keras.models.sampling import sample
 
-COMPLETION_COLUMNS = (
-    "the half that is given, completions by the model, the original"
-)
+COMPLETION_COLUMNS = "what is given, completions by the model, the original"
 
 
 def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
@@ -43,19 +41,25 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
     return samples, completions, originals
 
 
-def completion_rows(images, completions):
+def completion_rows(images, completions, given=None):
     """A row an image, with `COMPLETION_COLUMNS`.
 
     Args:
         images: uint8 `(B, R, R, 3)`.
         completions: uint8 `(B, each, R, R, 3)`.
+        given: bool grid of the tokens that were given. Defaults to the upper
+            half.
 
     Returns:
         uint8 `(B * (each + 2), R, R, 3)`.
     """
-    half = images.copy()
-    half[:, half.shape[1] // 2 :] = 128
-    rows = np.concatenate([half[:, None], completions, images[:, None]], axis=1)
+    resolution = images.shape[1]
+    if given is None:
+        given = np.arange(resolution)[:, None] < [resolution // 2] * resolution
+    scale = resolution // len(given)
+    given = given.repeat(scale, axis=0).repeat(scale, axis=1)
+    kept = np.where(given[..., None], images, np.uint8(128))
+    rows = np.concatenate([kept[:, None], completions, images[:, None]], axis=1)
     return rows.reshape(-1, *images.shape[1:])
 
 

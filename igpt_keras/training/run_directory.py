@@ -6,6 +6,7 @@ from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
 from igpt_keras.storage.checkpoint_directory import read_manifest
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
+from igpt_keras.storage.writable_directory import make_writable_directory
 
 # Flags that say where, how often and what is shown, and change no weight.
 NOT_OF_A_RUN = (
@@ -67,17 +68,8 @@ class RunDirectory:
                 f"--run_dir={self.given} is no directory of this machine. "
                 "Mount the bucket, with gcsfuse for example, and pass where."
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not self.writes:
-                return
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ValueError(
-                f"--run_dir cannot be written: {error}."
-            ) from error
+        if self.writes:
+            make_writable_directory(self.path, "--run_dir")
 
     def make_for_results(self):
         """`make`, for what is no run: results replace those of before.

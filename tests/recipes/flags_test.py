@@ -30,6 +30,7 @@ REQUIRED = {
     "linear_probe_sgd": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
     "reproduce": {"figure": "2"},
+    "sample": {"model": "x", "output": "x"},
     "search_learning_rate": {"command": "x", "run_dir": "x"},
     "tokenize_dataset": {"dataset": "x", "palette": "x", "output": "x"},
     "train_palette": {"dataset": "x"},

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import stat
@@ -10,25 +11,58 @@ from PIL import ImageOps
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 
 
-def read_picture(file):
+def read_picture(file, background=None):
     """Decodes a picture to uint8 `(H, W, 3)`, upright.
 
     Greyscale and palettes lose nothing and are converted.
 
+    Args:
+        file: path.
+        background: colour of three ints that transparent parts are laid over.
+            Defaults to `None`, which refuses them.
+
     Raises:
         ValueError: for what is no whole picture of 8-bit RGB colours.
     """
+    return _decode(file, lambda: _open(file), background)
+
+
+def picture_pixels(picture, background=None, name="The picture"):
+    """`read_picture` of a picture that Pillow has opened, or made.
+
+    Args:
+        picture: `PIL.Image.Image`, which stays as it is.
+        background: as there.
+        name: str. What to call it in errors.
+    """
+    return _decode(
+        name, lambda: contextlib.nullcontext((picture, None)), background
+    )
+
+
+@contextlib.contextmanager
+def _open(file):
+    """A picture, or why a path cannot be opened as one."""
+    # To open a pipe would wait forever for someone to write into it.
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        yield None, "is no regular file. Remove it."
+        return
+    with Image.open(file, formats=FORMATS) as picture:
+        yield picture, None
+
+
+def _decode(name, opened, background):
     try:
-        # To open a pipe would wait forever for someone to write into it.
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            reason = "is no regular file. Remove it."
-        else:
-            with Image.open(file, formats=FORMATS) as picture:
-                reason = _reason_against(picture)
-                if reason is None:
-                    # Cameras store how they were held beside the pixels.
-                    upright = ImageOps.exif_transpose(picture)
-                    return np.asarray(upright.convert("RGB"))
+        with opened() as (picture, reason):
+            reason = reason or _reason_against(picture, background)
+            if reason is None:
+                # Cameras store how they were held beside the pixels.
+                upright = ImageOps.exif_transpose(picture)
+                if background is not None and upright.has_transparency_data:
+                    upright = upright.convert("RGBA")
+                    below = Image.new("RGBA", upright.size, (*background, 255))
+                    upright = Image.alpha_composite(below, upright)
+                return np.asarray(upright.convert("RGB"))
     except MemoryError:
         # Says more of the machine than of the picture.
         raise
@@ -37,9 +71,9 @@ def read_picture(file):
         # struct.error, TypeError, SyntaxError, ...
         message = str(error) or type(error).__name__
         raise ValueError(
-            printable(f"{file} cannot be read as a picture ({message}).")
+            printable(f"{name} cannot be read as a picture ({message}).")
         ) from error
-    raise ValueError(printable(f"{file} {reason}"))
+    raise ValueError(printable(f"{name} {reason}"))
 
 
 def printable(text):
@@ -47,7 +81,7 @@ def printable(text):
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def _reason_against(picture):
+def _reason_against(picture, background):
     """Why a picture cannot be used, or `None`, without decoding much of it."""
     width, height = picture.size
     if width * height > Image.MAX_IMAGE_PIXELS:
@@ -58,7 +92,7 @@ def _reason_against(picture):
         )
     # Pillow cuts 16-bit colours to 8 while decoding; before that the decoder's
     # arguments name them, "RGB;16B". (A BMP's "BGR;16" is bits of a pixel.)
-    deep = re.search(r"\w+;16[BLN]", str(picture.tile))
+    deep = re.search(r"\w+;16[BLN]", str(getattr(picture, "tile", "")))
     if picture.mode.startswith(("I", "F")) or deep:
         return (
             f"has {deep.group() if deep else picture.mode} pixels, expected 8 "
@@ -73,7 +107,7 @@ def _reason_against(picture):
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
         return f"is animated ({frames} frames). Save the frame that is meant."
-    if picture.has_transparency_data:
+    if background is None and picture.has_transparency_data:
         if picture.convert("RGBA").getextrema()[3][0] < 255:
             return (
                 "is transparent in places, where it has no colour. Flatten it "

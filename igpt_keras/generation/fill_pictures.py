@@ -1,0 +1,103 @@
+import time
+
+import keras
+import numpy as np
+
+from igpt_keras.models.sampling import sample
+from igpt_keras.terminal import verbosity
+
+# What keys and values of the pictures that are drawn at a time may take, and
+# how many these are at most.
+_CACHE_BYTES = 4 * 2**30
+_MOST = 64
+
+
+def fill_pictures(
+    model,
+    tokenizer,
+    token_ids,
+    given,
+    temperature=1.0,
+    top_k=None,
+    top_p=None,
+    seed=0,
+    verbose=0,
+):
+    """Draws the tokens that are not given, and shows the pictures.
+
+    In raster order, each from all tokens before it: a given token below or to
+    the right of one that is drawn has no part in it. Each run of given tokens
+    between drawn ones costs another pass over the picture.
+
+    Args:
+        model: an autoregressive `IGPT`, or an `IGPTClassifier` around one.
+        tokenizer: its tokenizer.
+        token_ids: int `(S, N)`, read where they are given.
+        given: bool, `N` of them. None of them: samples.
+        temperature: as in `sample`, like `top_k` and `top_p`.
+        top_k: optional int.
+        top_p: optional float.
+        seed: int. Defaults to 0.
+        verbose: 0 or 1. Whether to show a progress bar of the tokens that are
+            drawn, with pictures and tokens per second. Defaults to 0.
+
+    Returns:
+        uint8 `(S, R, R, 3)`.
+
+    Raises:
+        ValueError: as `sample`.
+    """
+    count, length = token_ids.shape
+    runs = _drawn_runs(np.reshape(given, -1))
+    drawn = sum(stop - start for start, stop in runs)
+    progress = keras.utils.Progbar(
+        count * drawn,
+        unit_name="token",
+        stateful_metrics=["images_per_second", "tokens_per_second"],
+        verbose=verbosity(verbose),
+    )
+    # A bar from the start: the first batch takes long.
+    progress.update(0, finalize=False)
+    begin, done, pictures = time.perf_counter(), 0, []
+    # Every batch has as many, so that the loop is traced once.
+    batches = -(-count // _at_a_time(model))
+    size = -(-count // batches)
+    for first in range(0, count, size):
+        rows = np.resize(token_ids[first : first + size], (size, length))
+        real = min(size, count - first)
+        for start, stop in runs:
+            # Not one seed for all: `sample` would draw alike each time.
+            generator = np.random.default_rng([seed, first, start])
+            found = sample(
+                model,
+                size,
+                rows[:, :start],
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=int(generator.integers(2**31)),
+            )
+            rows[:, start:stop] = found[:, start:stop]
+            done += real * (stop - start)
+            rate = done / (time.perf_counter() - begin)
+            values = [
+                ("images_per_second", rate / drawn),
+                ("tokens_per_second", rate),
+            ]
+            progress.update(done, values)
+        shown = tokenizer.detokenize(rows[:real])
+        pictures.append(keras.ops.convert_to_numpy(shown))
+    return np.concatenate(pictures)
+
+
+def _drawn_runs(given):
+    """Pairs of start and stop of the tokens that are drawn."""
+    edges = np.diff(given.astype("int8"), prepend=1, append=1)
+    starts, stops = np.flatnonzero(edges == -1), np.flatnonzero(edges == 1)
+    return list(zip(starts.tolist(), stops.tolist()))
+
+
+def _at_a_time(model):
+    model = getattr(model, "igpt", model)
+    floats = 2 * model.num_layers * model.sequence_length * model.hidden_dim
+    return int(min(_MOST, max(1, _CACHE_BYTES // (4 * floats))))
