@@ -5,11 +5,14 @@ import numpy as np
 
 def read(directory):
     """Tags of a run's tensors, and for the scalars their values."""
-    from tensorboard.backend.event_processing import event_accumulator
+    # What TensorBoard's own page is served from.
+    from tensorboard.backend.event_processing import (
+        plugin_event_accumulator as event_accumulator,
+    )
     from tensorboard.util import tensor_util
 
     accumulator = event_accumulator.EventAccumulator(
-        str(directory), size_guidance={"tensors": 0}
+        str(directory), size_guidance={event_accumulator.TENSORS: 0}
     )
     accumulator.Reload()
     found = {}

@@ -34,6 +34,10 @@ def image_dataset(
     `"npy:PREFIX"`, files that OpenAI released, and `"tokens:DIRECTORY"`, a
     cache that `recipes/tokenize_dataset.py` made, augmentation included.
 
+    To train on, `"imagenet2012:0.9,folder:PATH:0.1"` mixes two or more of
+    images in shares by their weights, see `Mixture`; what it is evaluated on,
+    and its classes, are those of the first.
+
     Splits (section 3.1 of the paper): validation is 4 % of ImageNet's train
     images and 10 % of other datasets'; test is ImageNet's validation set; a
     dataset without a test set gives a fifth of each class.

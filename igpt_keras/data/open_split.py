@@ -4,6 +4,8 @@ import os
 
 import numpy as np
 
+from igpt_keras.data.mixture import Mixture
+from igpt_keras.data.mixture_sources import mixture_sources
 from igpt_keras.data.sources.digits import Digits
 from igpt_keras.data.sources.openai_tokens import OpenAITokens
 from igpt_keras.data.sources.picture_folder import PictureFolder
@@ -43,7 +45,7 @@ def open_split(
         name: dataset, as `image_dataset` takes it.
         split: `"train"`, `"validation"` or `"test"`.
         input_resolution: int. Side of the images. Defaults to 8 for digits and
-            to 32 otherwise.
+            to 32 otherwise; of a mixture, to that of its first source.
         fold_validation: bool. Whether train includes validation, as
             `Split.with_validation` does. Defaults to `False`.
         data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
@@ -53,7 +55,7 @@ def open_split(
             holds tokens of images of `input_resolution`. Defaults to that.
 
     Returns:
-        A `Split`.
+        A `Split`; of a mixture a `Mixture` for train, else its first source's.
 
     Raises:
         ValueError: for an unknown name or split, data that is not there or
@@ -77,9 +79,18 @@ def open_split(
             "With fold_validation=True the validation images are part of "
             "train: there is no validation split."
         )
-    source_class = _source_class(name)
     if input_resolution is None:
         input_resolution = default_resolution(name)
+    if mixture_sources(name):
+        return _open_mixture(
+            name,
+            split,
+            input_resolution,
+            fold_validation,
+            data_dir,
+            skip_bad_images,
+        )
+    source_class = _source_class(name)
     resolution = as_integer("input_resolution", input_resolution, 1)
     if model_resolution is not None and source_class in _TOKENS:
         resolution = as_integer("model_resolution", model_resolution, 1)
@@ -152,7 +163,8 @@ def open_splits_for(
         skip_bad_images: as for `open_split`.
 
     Raises:
-        ValueError: as `open_split`, and for tokens of another tokenizer.
+        ValueError: as `open_split`, for tokens of another tokenizer, and for a
+            mixture, which is to pretrain on.
     """
     side = math.isqrt(sequence_length)
     splits = open_splits(
@@ -163,12 +175,16 @@ def open_splits_for(
         model_resolution=side,
     )
     for split in splits.values():
+        split.check_evaluable()
         split.check_tokenizer(tokenizer)
     return splits
 
 
 def default_resolution(name):
     """Side of the images of a dataset where none is asked for: 8 or 32."""
+    sources = mixture_sources(name)
+    if sources:
+        name, _ = sources[0]
     return _source_class(name).default_resolution
 
 
@@ -191,6 +207,15 @@ def _source_class(name):
     if os.path.isabs(name) or user_path(name).is_dir():
         message += f" For pictures in a directory write 'folder:{name}'."
     raise ValueError(message)
+
+
+def _open_mixture(name, split, *arguments):
+    """Of all sources for training, and of the first one otherwise."""
+    datasets, parts = zip(*mixture_sources(name))
+    if split != "train":
+        return open_split(datasets[0], split, *arguments)
+    sources = tuple(open_split(one, split, *arguments) for one in datasets)
+    return Mixture(name, sources, parts)
 
 
 def _open_images(

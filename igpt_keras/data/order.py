@@ -19,6 +19,11 @@ def shuffled(places, count, seed):
         `[0, count)`, and int64 `(2,)`, of which what is random of it in this
         epoch is a function.
     """
+    return places.scan(*epochs(count, seed))
+
+
+def epochs(count, seed):
+    """Where the scan that `shuffled` is starts, and its function."""
     import tensorflow as tf
 
     def permutation(epoch):
@@ -37,8 +42,7 @@ def shuffled(places, count, seed):
         image_seed = tf.stack([seed, epoch * count + index])
         return (epoch, order), (index, image_seed)
 
-    none = tf.constant(-1, tf.int64), tf.zeros([count], tf.int64)
-    return places.scan(none, find)
+    return (tf.constant(-1, tf.int64), tf.zeros([count], tf.int64)), find
 
 
 def places(count, batch_size, start_step, input_context):

@@ -82,7 +82,8 @@ def evaluation_sets(
 
     Args:
         sets: `TokenSets` of the model.
-        splits: dict of `Split`: `train`, `validation` and `test`.
+        splits: dict of `Split`: `train`, `validation` and `test`. Of a
+            `Mixture` the first source's images are taken.
         name: str.
         probe_images: int. Training images at most, of each class its share.
             Defaults to all.

@@ -85,6 +85,9 @@ class Split:
                 "--tokenizer, or tokenize the dataset with this one."
             )
 
+    def check_evaluable(self):
+        """Raises a `ValueError` if it is for training alone, a `Mixture`."""
+
     def first(self, count):
         """The `Split` of the first `count` examples, a random sample."""
         return dataclasses.replace(
@@ -158,13 +161,35 @@ class Split:
         Raises:
             ValueError: for bad arguments.
         """
+        batch_size, seed, start_step = stream_arguments(
+            batch_size, seed, start_step
+        )
+        count = len(self)
+        order, batch_size = places(
+            None if training else count, batch_size, start_step, input_context
+        )
+        if training:
+            order = shuffled(order, count, seed)
+        if self.is_tokens:
+            return self._read_tokens(order, batch_size, training)
+        return read(order, self.loader(training), batch_size, training)
+
+    def sample(self, batch_size):
+        """Batches of images that something is fitted on, such as a palette.
+
+        As evaluation sees them, once; the first ones are a random sample of
+        what a model trains on.
+        """
+        return self.batches(batch_size)
+
+    def loader(self, training):
+        """Function of an index to an image and its label, inside `tf.data`.
+
+        Args:
+            training: bool. Whether it takes `image_seed` too, and augments.
+        """
         import tensorflow as tf
 
-        batch_size = as_integer("batch_size", batch_size, 1)
-        seed = as_integer("seed", seed, 0)
-        most = _MOST_IMAGES // batch_size
-        start_step = as_integer("start_step", start_step, 0, most)
-        count = len(self)
         labels = tf.constant(self.labels)
 
         def load(place):
@@ -176,29 +201,12 @@ class Split:
             )
             return resize_image(image, self.input_resolution), labels[index]
 
-        def load_tokens(indices):
-            return self.fetch(indices), tf.gather(labels, indices)
+        return load_augmented if training else load
 
-        order, batch_size = places(
-            None if training else count, batch_size, start_step, input_context
-        )
-        threads = os.cpu_count()
-        if training:
-            order = shuffled(order, count, seed)
-        if self.is_tokens:
-            if training:
-                order = order.map(lambda index, image_seed: index)
-            order = order.batch(batch_size, drop_remainder=training)
-            dataset = order.map(load_tokens, threads)
-        else:
-            dataset = order.map(load_augmented if training else load, threads)
-            dataset = dataset.batch(batch_size, drop_remainder=training)
-        dataset = dataset.prefetch(2)
-        # TensorFlow 2.21: an autotuned iterator that ends can block, with
-        # Python's lock held, for as long as it has run, up to a minute.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return dataset.with_options(options)
+    @property
+    def shares(self):
+        """tuple of `(Split, float)`: what is trained on, here this alone."""
+        return ((self, 1.0),)
 
     def describe_batch(self, batch_size, seed, step):
         """Which examples the training batch of a step is made of, as text.
@@ -213,6 +221,19 @@ class Split:
         indices = [str(int(index)) for index, _ in order.as_numpy_iterator()]
         return f"examples {', '.join(indices)} of {self.name}"
 
+    def _read_tokens(self, order, batch_size, training):
+        import tensorflow as tf
+
+        labels = tf.constant(self.labels)
+
+        def load(indices):
+            return self.fetch(indices), tf.gather(labels, indices)
+
+        if training:
+            order = order.map(lambda index, image_seed: index)
+        order = order.batch(batch_size, drop_remainder=training)
+        return _prefetched(order.map(load, os.cpu_count()))
+
     def _for_evaluation(self, image):
         """The same picture always: the centre square, resized.
 
@@ -226,6 +247,30 @@ class Split:
             side = tf.reduce_min(size)
             image = decode_crop(image, (size - side) // 2, side)
         return resize_image(image, self.input_resolution)
+
+
+def read(order, load, batch_size, training):
+    """Batches of what `load` makes of an order; full ones in training."""
+    dataset = order.map(load, os.cpu_count())
+    return _prefetched(dataset.batch(batch_size, drop_remainder=training))
+
+
+def _prefetched(dataset):
+    import tensorflow as tf
+
+    # TensorFlow 2.21: an autotuned iterator that ends can block, with Python's
+    # lock held, for as long as it has run, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
+
+
+def stream_arguments(batch_size, seed, start_step):
+    """Those of `Split.batches` as Python ints, or a `ValueError`."""
+    batch_size = as_integer("batch_size", batch_size, 1)
+    seed = as_integer("seed", seed, 0)
+    most = _MOST_IMAGES // batch_size
+    return batch_size, seed, as_integer("start_step", start_step, 0, most)
 
 
 def as_integer(argument, value, least, most=_MOST):

@@ -43,7 +43,7 @@ def write_token_cache(
     Raises:
         ValueError: if `directory` holds other files, or a cache of other
             settings or images, if another process writes there, and for splits
-            of tokens and too large a vocabulary.
+            of tokens, a mixture, and too large a vocabulary.
     """
     directory = user_path(directory)
     if tokenizer.vocabulary_size > 2**16:
@@ -53,6 +53,7 @@ def write_token_cache(
         )
     for split in splits.values():
         split.check_images()
+        split.check_evaluable()
     with _locked(directory):
         _check_settings(
             directory, splits, tokenizer, crops, seed, skip_bad_images

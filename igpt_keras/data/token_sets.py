@@ -49,7 +49,7 @@ class TokenSets:
         """Endless shuffled batches for `fit`, from a step on.
 
         Args:
-            split: `Split`.
+            split: `Split` or `Mixture`.
             start_step: int. Steps that are done. Defaults to 0.
             labels: bool. Whether the split's labels are the targets, as
                 `IGPTClassifier.fit` takes them. Defaults to `False`, token ids.
@@ -91,6 +91,7 @@ class TokenSets:
 
     def evaluation(self, split, limit=None):
         """An `EvaluationSet` of a split's images, or of the first `limit`."""
+        split.check_evaluable()
         if limit is not None:
             split = split.first(limit)
         dataset = split.batches(self.batch_size)

@@ -32,7 +32,7 @@ def handled(message="Stopped."):
         sys.stderr.write(f"\n{message}\n")
         sys.exit(130)
     finally:
-        _handled = False
+        _received, _handled = 0, False
 
 
 def listen():

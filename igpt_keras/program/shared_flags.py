@@ -13,7 +13,8 @@ EVERY_DATASET = (
     "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
     "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
     "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
-    "for what tokenize_dataset.py made."
+    "for what tokenize_dataset.py made. imagenet2012:0.9,folder:PATH:0.1 "
+    "trains on a mixture by weights, evaluated as its first."
 )
 _PERIOD = (
     "Steps between validations, each with a checkpoint before it. Defaults to "

@@ -32,10 +32,10 @@ def files_left(directory, files):
 
 
 def describe_splits(splits):
-    """How many images and classes there are, and which were left out.
+    """How many images and classes there are, of what, and which were left out.
 
     Args:
-        splits: dict of `Split` by name.
+        splits: dict of `Split` by name, or of `Mixture`, which stands first.
     """
     sizes = [f"{len(split):,} {name}" for name, split in splits.items()]
     # What follows is of the whole dataset, in every split.
@@ -44,6 +44,13 @@ def describe_splits(splits):
     if split.class_names:
         classes = f"of {len(split.class_names):,} classes"
     lines = [f"{', '.join(sizes)} images {classes}"]
+    if len(split.shares) > 1:
+        lines.append("Trained on in shares:")
+        for source, share in split.shares:
+            images = f"{len(source):,} images"
+            lines.append(f"  {100 * share:.4g} % {source.name}, {images}")
+        first, _ = split.shares[0]
+        lines.append(f"Classes, validation and test are of {first.name}.")
     if split.skipped:
         lines.append(f"Left out {len(split.skipped)} pictures:")
         lines += [f"  {reason}" for reason in split.skipped]

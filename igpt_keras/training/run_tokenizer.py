@@ -1,5 +1,6 @@
 import numpy as np
 
+from igpt_keras.data.mixture_sources import mixture_sources
 from igpt_keras.data.open_split import default_resolution
 from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
@@ -45,7 +46,8 @@ def open_run_tokenizer(
         raise ValueError(
             "--palette and --tokenizer are two tokenizers. Pass one of them."
         )
-    if palette is tokenizer is None and dataset.startswith("tokens:"):
+    of_tokens = dataset.startswith("tokens:") and not mixture_sources(dataset)
+    if palette is tokenizer is None and of_tokens:
         directory = user_path(dataset.removeprefix("tokens:"))
         if (directory / "vq_vae").is_dir():
             tokenizer = f"vq_vae:{directory / 'vq_vae'}"
@@ -107,7 +109,7 @@ def keep_run_tokenizer(
 
     Args:
         run: `RunDirectory` that has begun.
-        train: `Split` that the run trains on.
+        train: `Split` or `Mixture` that the run trains on.
         tokenizer: the tokenizer. Defaults to a palette of the training images,
             fitted once.
         vocabulary_size: int. Colours of that, at most. Defaults to 512.
@@ -130,9 +132,8 @@ def keep_run_tokenizer(
                 f"{train.name} holds tokens: pass the --palette that they were "
                 "made with, so that they can be seen."
             )
-        # In the order of a split the first images are a random sample.
         batches = -(-PALETTE_IMAGES // batch_size)
-        dataset = train.batches(batch_size).take(batches)
+        dataset = train.sample(batch_size).take(batches)
         images = np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
         tokenizer = PaletteTokenizer.fit(images, vocabulary_size, seed)
     train.check_tokenizer(tokenizer)

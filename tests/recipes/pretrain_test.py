@@ -197,6 +197,36 @@ def test_folder_without_classes(tmp_path):
     assert not (tmp_path / "run" / "probe_curve.png").exists()
 
 
+def test_mixture(tmp_path, capsys):
+    """Trained on both, in colours of both; evaluated and probed as digits."""
+    (tmp_path / "mine").mkdir()
+    for i in range(40):
+        picture = Image.new("RGB", (9, 7), (255, 6 * i, 0))
+        picture.save(tmp_path / "mine" / f"{i}.png")
+    mine = f"folder:{tmp_path / 'mine'}"
+    dataset = f"digits:0.5,{mine}:0.5"
+    changes = {"dataset": dataset, "fold_validation": True, "pictures": 0}
+    metrics = run(tmp_path / "run", **changes)
+    assert 0 < metrics["test_nats_per_token"] < np.log(4)
+    assert len(metrics["probe"]) == 3 and metrics["chance"] < 0.2
+    assert metrics["images"]["validation"] == 143
+    assert metrics["images"]["train"] > 1295
+    palette = np.load(tmp_path / "run" / "palette.npy")
+    assert (np.ptp(palette, axis=1) < 0.1).any()
+    assert (np.ptp(palette, axis=1) > 1).any()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["dataset"] == dataset
+    printed = capsys.readouterr().out
+    assert f"  50 % {mine}, " in printed and "Probing digits with" in printed
+    changes["dataset"] = f"digits:0.6,{mine}:0.4"
+    with pytest.raises(ValueError, match="dataset: "):
+        run(tmp_path / "run", **changes)
+    changes["dataset"] = "tokens:x:0.5,digits:0.5"
+    with pytest.raises(ValueError, match="mixes tokens"):
+        run(tmp_path / "other", **changes)
+    assert not (tmp_path / "other").exists()
+
+
 def test_fewer_images_than_classes(tmp_path, capsys):
     metrics = run(tmp_path / "run", probe_images=8, pictures=0)
     assert metrics["probe"] == []

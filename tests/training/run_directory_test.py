@@ -85,3 +85,58 @@ def test_results_do_not_go_where_a_run_is(name, run):
     (run / name).mkdir()
     with pytest.raises(ValueError, match="holds a pretraining run"):
         run.make_for_results()
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]"])
+def test_a_lost_config_is_found_in_the_checkpoints(text, run, capsys):
+    """And other flags are not taken for the run's."""
+    run.begin(CONFIG, "abc")
+    checkpoint(run)
+    if text is None:
+        (run / "config.json").unlink()
+    else:
+        (run / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="seed: 0 then, 1 here"):
+        run.begin({**CONFIG, "seed": 1}, "abc")
+    assert "config.json cannot be read" in capsys.readouterr().out
+    assert run.begin(CONFIG, "abc")
+    assert json.loads((run / "config.json").read_text())["seed"] == 0
+
+
+def test_a_config_that_is_lost_everywhere(run):
+    run.begin(CONFIG, "abc")
+    checkpoint(run)
+    (run / "config.json").unlink()
+    for path in run.path.rglob("manifest.json"):
+        path.write_text("")
+    with pytest.raises(ValueError, match="no whole checkpoint in"):
+        run.begin(CONFIG, "abc")
+
+
+def test_what_may_change_is_recorded(run):
+    config = {**CONFIG, "learning_rate": 0.1}
+    run.begin(config, "abc")
+    checkpoint(run)
+    lower = {**config, "learning_rate": 0.01}
+    with pytest.raises(
+        ValueError, match="--allow_config_change=learning_rate lets that be"
+    ):
+        run.begin(lower, "abc")
+    allowed = {**lower, "allow_config_change": ["learning_rate"]}
+    assert run.begin(allowed, "abc")
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["learning_rate"] == 0.01
+    change = {"key": "learning_rate", "from": 0.1, "to": 0.01}
+    assert saved["changes"] == [change]
+    # From then on it is the run's, and the change stays on record.
+    assert run.begin(lower, "abc")
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["changes"] == [change]
+    with pytest.raises(ValueError, match="seed would be another run"):
+        run.begin({**lower, "allow_config_change": ["seed"]}, "abc")
+
+
+def test_a_bucket_is_no_directory():
+    run = training.RunDirectory("gs://bucket/run")
+    with pytest.raises(ValueError, match="is no directory of this machine"):
+        run.begin(CONFIG, "abc")
