@@ -22,16 +22,11 @@ def restart_logs(log_dir, step):
             # Its x axis is the layer.
             continue
         now = time.time()
-        events = (
-            event_pb2.Event(wall_time=now, file_version="brain.Event:2"),
-            event_pb2.Event(
-                wall_time=now,
-                step=step + 1,
-                session_log=event_pb2.SessionLog(
-                    status=event_pb2.SessionLog.START
-                ),
-            ),
-        )
+        log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        start = event_pb2.Event(wall_time=now, step=step + 1, session_log=log)
+        version = event_pb2.Event(wall_time=now, file_version="brain.Event:2")
+        # The first start of a run is taken for its beginning.
+        events = (version, start, start)
         path = directory / f"events.out.tfevents.{int(now)}.restart"
         with open(path, "wb") as file:
             writer = record_writer.RecordWriter(file)
