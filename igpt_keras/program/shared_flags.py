@@ -4,6 +4,8 @@ import math
 
 from absl import flags
 
+from igpt_keras.program import run_flags
+
 # They are the script's own in its --help.
 flags.disclaim_key_flags()
 
@@ -121,12 +123,18 @@ def define_masks(mask_rate):
 
 
 def define_dtype():
-    """`--dtype`."""
+    """`--dtype`, `--remat`."""
     flags.DEFINE_enum(
         "dtype",
         "float32",
         ["float32", "mixed_bfloat16", "mixed_float16"],
         "Keras dtype policy; mixed_float16 scales the loss.",
+    )
+    flags.DEFINE_bool(
+        "remat",
+        False,
+        "Compute each block again in the backward pass, to keep its inputs "
+        "alone: less memory, a third more arithmetic, the same gradients.",
     )
 
 
@@ -161,7 +169,7 @@ def define_variant():
 
 
 def define_model(sizes, mask_rate):
-    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, the variant.
+    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, `--remat`, ...
 
     Args:
         sizes: names of presets.
@@ -408,70 +416,8 @@ def define_run(seed_of, period=_PERIOD, run_dir=None):
     """
     flags.DEFINE_integer("period", None, period, lower_bound=1)
     define_seed(seed_of)
-    define_devices()
-    define_checkpoints()
+    run_flags.define_devices()
+    run_flags.define_checkpoints()
     flags.DEFINE_string(
         "run_dir", run_dir, "Where everything goes, and resumes from."
-    )
-
-
-def define_devices():
-    """`--strategy`, `--tpu`, `--micro_batches`, `--steps_per_call`."""
-    flags.DEFINE_enum(
-        "strategy",
-        "auto",
-        ["auto", "none", "mirrored"],
-        "auto: all workers of TF_CONFIG, else one replica on each GPU of this "
-        "machine, else one device. none: one device. mirrored: each GPU.",
-    )
-    flags.DEFINE_string(
-        "tpu", None, "A TPU: local, its name, or grpc://ADDRESS:PORT."
-    )
-    flags.DEFINE_integer(
-        "micro_batches",
-        1,
-        "Parts of a batch that are computed one after the other, to need the "
-        "memory of one.",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer(
-        "steps_per_call",
-        1,
-        "Steps that the device takes before the program looks again.",
-        lower_bound=1,
-    )
-
-
-def define_checkpoints():
-    """`--checkpoint_minutes`, `--checkpoint_steps`, `--log_every`, ..."""
-    flags.DEFINE_float(
-        "checkpoint_minutes",
-        10.0,
-        "Minutes between checkpoints, at most.",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_integer(
-        "checkpoint_steps",
-        None,
-        "Steps between checkpoints, at most.",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer(
-        "log_every",
-        100,
-        "Steps between training losses in TensorBoard.",
-        lower_bound=1,
-    )
-    flags.DEFINE_list(
-        "allow_config_change",
-        [],
-        "Settings that may differ from those the run was begun with, such as "
-        "steps,learning_rate. The change is recorded.",
-    )
-
-
-def define_dry_run():
-    """`--dry_run`."""
-    flags.DEFINE_bool(
-        "dry_run", False, "Print settings, size and cost, and train nothing."
     )
