@@ -104,6 +104,7 @@ PRETRAIN = {
     "dropout": 0.3,
     "weight_decay": 0.2,
     "dtype": "mixed_bfloat16",
+    "remat": True,
     "vocabulary_size": 5,
     "steps": 60,
     "batch_size": 48,
@@ -137,6 +138,7 @@ def test_flags_of_pretrain(fitted, tmp_path):
         "head": "normal",
         "depth_scaled_mlp": True,
         "dropout": 0.3,
+        "remat": True,
     }.items():
         assert config[key] == value, key
     assert model.dtype_policy.name == "mixed_bfloat16"
@@ -192,6 +194,7 @@ FINETUNE = {
     "from_scratch": True,
     "dropout": 0.3,
     "dtype": "mixed_bfloat16",
+    "remat": True,
     "generative_weight": 0.5,
     "classification_weight": 0.75,
     "head_layer": 2,
