@@ -29,8 +29,8 @@ def estimate_training_memory(
     MLP 12 of its three wide ones) and the softmax; under a mixed policy, whose
     norms and softmax are float32, `52 T D + 6 S`. With `remat` it keeps its
     input, and one block the rest. Beside that stand the logits three times,
-    `12 T V`, and the gradients of scores in one block, `12 S`, and its mask if
-    causal, `S`. That is TensorFlow's, without XLA; dropout adds to it.
+    `12 T V`, and while one block's softmax is differentiated four more of its
+    size, `16 S`, and the mask if causal, `S`. That is TensorFlow's, without XLA; dropout adds to it.
     `tools/measure_memory.py` sets it beside what is measured.
 
     Args:
@@ -71,7 +71,7 @@ def estimate_training_memory(
         blocks = 1
         inputs = num_layers * (2 if mixed else 4) * tokens * hidden_dim
     attention = (6 if mixed else 4) * blocks * scores
-    attention += (13 if objective == "autoregressive" else 12) * scores
+    attention += (17 if objective == "autoregressive" else 16) * scores
     found = {
         "weights": 4 * held,
         "gradients": (4 if micro_batches == 1 else 8) * held,

@@ -222,6 +222,7 @@ def test_flags_of_finetune(fitted, tmp_path):
     assert classifier.generative_weight == 0.5
     assert classifier.classification_weight == 0.75
     assert classifier.igpt.dropout == 0.3
+    assert classifier.igpt.remat is True
     assert classifier.igpt.dtype_policy.name == "mixed_bfloat16"
     optimizer = classifier.optimizer
     assert (optimizer.beta_1, optimizer.beta_2) == (0.7, 0.8)
