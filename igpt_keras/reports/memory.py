@@ -23,15 +23,16 @@ def estimate_training_memory(
 
     With `P` weights, 4 bytes each for weights and gradients, 8 for Adam's
     moments, all over `model_parallel`; 4 more for the sum of gradients with
-    micro-batches, 2 for copies under a mixed policy. With `T = B N` tokens of
-    a micro-batch and `S = B H N^2` scores, a block keeps `88 T D + 4 S` bytes
-    for the backward pass: 22 vectors (two norms keep 3 each, attention 4, the
-    MLP 12 of its three wide ones) and the softmax; under a mixed policy, whose
+    micro-batches, 2 for copies under a mixed policy. With `T = B N` tokens of a
+    micro-batch and `S = B H N^2` scores, a block keeps `88 T D + 4 S` bytes for
+    the backward pass: 22 vectors (two norms keep 3 each, attention 4, the MLP
+    12 of its three wide ones) and the softmax; under a mixed policy, whose
     norms and softmax are float32, `52 T D + 6 S`. With `remat` it keeps its
-    input, and one block the rest. Beside that stand the logits three times,
-    `12 T V`, and while one block's softmax is differentiated four more of its
-    size, `16 S`, and the mask if causal, `S`. That is TensorFlow's, without XLA; dropout adds to it.
-    `tools/measure_memory.py` sets it beside what is measured.
+    input, and one block the rest. Beside that stand the logits three times, `12
+    T V`, and while one block's softmax is differentiated four more of its size,
+    `16 S`, and the mask if causal, `S`. That is TensorFlow's, without XLA;
+    dropout adds to it. `tools/measure_memory.py` sets it beside what is
+    measured.
 
     Args:
         vocabulary_size: int, `V`.
