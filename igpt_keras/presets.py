@@ -166,33 +166,3 @@ def count_training_flops(
     matrices = 12 * num_layers * hidden_dim**2 + vocabulary_size * hidden_dim
     attention = 12 * num_layers * sequence_length * hidden_dim
     return (6 * matrices + attention) * float(batch_size * sequence_length)
-
-
-def estimate_training_memory(
-    *,
-    vocabulary_size: int,
-    sequence_length: int,
-    num_layers: int,
-    num_heads: int,
-    hidden_dim: int,
-    batch_size: int,
-) -> int:
-    """Bytes that training in float32 without rematerialisation needs, roughly.
-
-    16 bytes a weight (weight, gradient, two Adam moments); per image, layer
-    and token about 24 vectors of width `D` and, as attention materialises
-    them, three `heads x N` rows of scores; logits and their gradient. An
-    estimate to choose a batch size by: allocators add to it.
-    """
-    weights = 16 * count_parameters(
-        vocabulary_size=vocabulary_size,
-        sequence_length=sequence_length,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        hidden_dim=hidden_dim,
-    )
-    per_token = num_layers * (24 * hidden_dim + 3 * num_heads * sequence_length)
-    activations = (
-        4 * batch_size * sequence_length * (per_token + 3 * vocabulary_size)
-    )
-    return weights + activations

@@ -38,12 +38,13 @@ def define_flags():
     shared_flags.define_run(
         "weights, palette, order, augmentation, masks and samples"
     )
-    shared_flags.define_dry_run()
+    program.run_flags.define_dry_run()
 
 
 def main(args):
     devices = program.call(training.Devices, args)
     run = training.RunDirectory(args.run_dir, devices.is_chief)
+    args.num_devices = args.num_devices or devices.num_replicas
     given, splits, probe_splits = open_data(args, run)
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:

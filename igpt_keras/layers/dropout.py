@@ -47,11 +47,32 @@ class Dropout(keras.layers.Layer):
         pass
 
     def call(self, inputs, training=False):
+        return self.drop(inputs, *self.draw_seeds(1, training))
+
+    def draw_seeds(self, count, training=True):
+        """A list of seeds for `drop`; empty where nothing is dropped.
+
+        Args:
+            count: int. Number of seeds.
+            training: bool. Whether to drop. Defaults to `True`.
+        """
         if not (training and self.rate):
+            return []
+        return [self.seed_generator.next() for _ in range(count)]
+
+    def drop(self, inputs, seed=None):
+        """Drops the units that a seed means; none without a seed.
+
+        Args:
+            inputs: float tensor.
+            seed: int tensor `(2,)` of `draw_seeds`. Defaults to `None`.
+
+        Returns:
+            Float tensor of the inputs' shape.
+        """
+        if seed is None:
             return inputs
-        uniform = threefry.uniform(
-            ops.shape(inputs), self.seed_generator.next(), replica_id()
-        )
+        uniform = threefry.uniform(ops.shape(inputs), seed, replica_id())
         kept = ops.cast(uniform >= self.rate, inputs.dtype)
         return inputs * kept / (1 - self.rate)
 

@@ -248,3 +248,12 @@ def _check_float16(model):
             f"dtype={policy.name!r} needs loss scaling, which Keras cannot do "
             "on several replicas of tf.distribute. Use 'mixed_bfloat16'."
         )
+
+
+def describe(inputs):
+    """What a caller passed as inputs, for an error."""
+    if isinstance(inputs, dict):
+        return f"a dict of {sorted(inputs)}"
+    if isinstance(inputs, (list, tuple)):
+        return f"a {type(inputs).__name__} of {len(inputs)}"
+    return f"a tensor of shape {tuple(getattr(inputs, 'shape', ()))}"

@@ -17,6 +17,7 @@ from igpt_keras.layers.transformer_block import TransformerBlock
 from igpt_keras.models import preset_directory
 from igpt_keras.models.checked_model import CheckedModel
 from igpt_keras.models.checked_model import check_ids
+from igpt_keras.models.checked_model import describe
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
@@ -64,6 +65,8 @@ class IGPT(CheckedModel):
             has not. Defaults to `False`.
         dropout: float in [0, 1). Share of the embeddings, and of each residual
             branch's outputs, that training drops. Defaults to 0.
+        remat: bool. Whether training recomputes every block in the backward
+            pass to save memory, see `TransformerBlock`. Defaults to `False`.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -101,6 +104,7 @@ class IGPT(CheckedModel):
         head="zeros",
         depth_scaled_mlp=False,
         dropout=0.0,
+        remat=False,
         dtype=None,
         **kwargs,
     ):
@@ -142,6 +146,7 @@ class IGPT(CheckedModel):
                 causal=causal,
                 dropout=dropout,
                 depth_scaled_mlp=depth_scaled_mlp,
+                remat=remat,
                 dtype=dtype,
                 name=f"block_{i}",
             )
@@ -185,6 +190,7 @@ class IGPT(CheckedModel):
         self.head_kind = head
         self.depth_scaled_mlp = depth_scaled_mlp
         self.dropout = dropout
+        self.remat = remat
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -215,7 +221,7 @@ class IGPT(CheckedModel):
                 raise ValueError(
                     "A BERT model takes a dict of `token_ids` and `mask` "
                     "(bool, True = hidden and predicted), received "
-                    f"{_describe(inputs)}."
+                    f"{describe(inputs)}."
                 )
             check_ids(
                 "mask",
@@ -229,7 +235,7 @@ class IGPT(CheckedModel):
         elif isinstance(inputs, (dict, list, tuple)):
             raise ValueError(
                 "An autoregressive model takes one tensor of token ids, "
-                f"received {_describe(inputs)}."
+                f"received {describe(inputs)}."
             )
         check_ids(
             "token_ids",
@@ -367,6 +373,7 @@ class IGPT(CheckedModel):
             "head": self.head_kind,
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "dropout": self.dropout,
+            "remat": self.remat,
         }
 
     @classmethod
@@ -391,7 +398,7 @@ class IGPT(CheckedModel):
                 Defaults to `False`.
             **overrides: Constructor arguments that replace the preset's, such
                 as `sequence_length`. Of a directory, whose weights fit one
-                architecture, `name`, `dtype` and `dropout` alone.
+                architecture, `name`, `dtype`, `dropout` and `remat` alone.
 
         Raises:
             ValueError: if `preset` is neither, or a directory is damaged, was
@@ -439,11 +446,3 @@ def _build_head(kind, embedding):
         dtype="float32",
         name="head",
     )
-
-
-def _describe(inputs):
-    if isinstance(inputs, dict):
-        return f"a dict of {sorted(inputs)}"
-    if isinstance(inputs, (list, tuple)):
-        return f"a {type(inputs).__name__} of {len(inputs)}"
-    return f"a tensor of shape {tuple(getattr(inputs, 'shape', ()))}"

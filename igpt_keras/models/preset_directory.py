@@ -37,7 +37,12 @@ _ARCHITECTURE = (
     "objective",
 )
 # Written where they are not these, which files of before them mean.
-_VARIANT = {"head": "zeros", "depth_scaled_mlp": False, "dropout": 0.0}
+_VARIANT = {
+    "head": "zeros",
+    "depth_scaled_mlp": False,
+    "dropout": 0.0,
+    "remat": False,
+}
 _CLASSIFIER = ("num_classes", "generative_weight")
 _CLASSIFIER_VARIANT = {"classification_weight": 1.0, "head_layer": None}
 # What a weight is called. LoRA and quantization add others.

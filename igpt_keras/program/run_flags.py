@@ -1,4 +1,4 @@
-"""Flags of training runs that change no weight."""
+"""Flags of what a training run goes on, and how it is kept."""
 
 from absl import flags
 
@@ -58,4 +58,25 @@ def define_checkpoints():
         [],
         "Settings that may differ from those the run was begun with, such as "
         "steps,learning_rate. The change is recorded.",
+    )
+
+
+def define_dry_run():
+    """`--dry_run`, `--device_memory`, `--num_devices`."""
+    flags.DEFINE_bool(
+        "dry_run", False, "Print settings, size and cost, and train nothing."
+    )
+    flags.DEFINE_float(
+        "device_memory",
+        None,
+        "GB (1e9 bytes) of memory of a device: says whether training fits, and "
+        "what would make it fit.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "num_devices",
+        None,
+        "Devices that the memory is estimated for. Defaults to those that the "
+        "run would train on.",
+        lower_bound=1,
     )

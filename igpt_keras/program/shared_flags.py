@@ -125,12 +125,18 @@ def define_masks(mask_rate):
 
 
 def define_dtype():
-    """`--dtype`."""
+    """`--dtype`, `--remat`."""
     flags.DEFINE_enum(
         "dtype",
         "float32",
         ["float32", "mixed_bfloat16", "mixed_float16"],
         "Keras dtype policy; mixed_float16 scales the loss.",
+    )
+    flags.DEFINE_bool(
+        "remat",
+        False,
+        "Compute each block again in the backward pass, to keep its inputs "
+        "alone: less memory, a third more arithmetic, the same gradients.",
     )
 
 
@@ -165,7 +171,7 @@ def define_variant():
 
 
 def define_model(sizes, mask_rate):
-    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, the variant.
+    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, `--remat`, ...
 
     Args:
         sizes: names of presets.
@@ -416,11 +422,4 @@ def define_run(seed_of, period=_PERIOD, run_dir=None):
     run_flags.define_checkpoints()
     flags.DEFINE_string(
         "run_dir", run_dir, "Where everything goes, and resumes from."
-    )
-
-
-def define_dry_run():
-    """`--dry_run`."""
-    flags.DEFINE_bool(
-        "dry_run", False, "Print settings, size and cost, and train nothing."
     )

@@ -1,4 +1,5 @@
 from igpt_keras import presets
+from igpt_keras.reports.memory import describe_memory
 
 
 def describe_run(config):
@@ -8,7 +9,8 @@ def describe_run(config):
         config: dict of everything it depends on, as in its `config.json`; all
             of it is shown. Read are `preset`, `objective`, `input_resolution`,
             `model_resolution`, `vocabulary_size`, `steps`, `batch_size`,
-            `learning_rate` and `head`.
+            `learning_rate` and `head`; if there, `dtype`, `remat`,
+            `micro_batches`, `num_devices` and `device_memory`.
     """
     architecture = presets.architecture(
         config["preset"],
@@ -27,10 +29,12 @@ def describe_run(config):
     }
     batch_size, steps = config["batch_size"], config["steps"]
     flops = presets.count_training_flops(**matrices, batch_size=batch_size)
-    memory = presets.estimate_training_memory(
-        **matrices,
-        num_heads=architecture["num_heads"],
+    known = ("device_memory", "remat", "micro_batches", "dtype", "head")
+    memory = describe_memory(
+        **architecture,
+        num_devices=config.get("num_devices") or 1,
         batch_size=batch_size,
+        **{key: config[key] for key in known if key in config},
     )
     tokens = batch_size * architecture["sequence_length"]
     parameters = presets.count_parameters(**architecture, head=config["head"])
@@ -46,7 +50,7 @@ def describe_run(config):
         "tokens in all": f"{tokens * steps:,}",
         "FLOPs per step": f"{flops:.3g}",
         "FLOPs in all": f"{flops * steps:.3g}",
-        "memory, estimated": f"{memory / 2**30:.2f} GiB for the whole batch",
+        **memory,
     }
     if config["learning_rate"] == rate:
         rows["learning rate from"] = source

@@ -71,6 +71,7 @@ def build_classifier(
     from_scratch=False,
     dropout=0.0,
     dtype="float32",
+    remat=False,
     head_layer=None,
     generative_weight=1.0,
     classification_weight=1.0,
@@ -83,6 +84,7 @@ def build_classifier(
         from_scratch: bool. Whether weights are fresh. Defaults to `False`.
         dropout: float. Defaults to 0.
         dtype: str, the Keras dtype policy. Defaults to `"float32"`.
+        remat: as for `IGPT`. Defaults to `False`.
         head_layer: as for `IGPTClassifier`. Defaults to that of the class head
             that is kept, or else to the final norm.
         generative_weight: as for `IGPTClassifier`.
@@ -108,7 +110,7 @@ def build_classifier(
         )
     if has_head:
         head_layer = opened.head_layer
-    changes = {"dropout": dropout, "dtype": dtype}
+    changes = {"dropout": dropout, "dtype": dtype, "remat": remat}
     if from_scratch:
         start = IGPT.from_config({**igpt.get_config(), **changes})
     else:

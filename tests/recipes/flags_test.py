@@ -109,6 +109,7 @@ PRETRAIN = {
     "dropout": 0.3,
     "weight_decay": 0.2,
     "dtype": "mixed_bfloat16",
+    "remat": True,
     "vocabulary_size": 5,
     "steps": 60,
     "batch_size": 48,
@@ -142,6 +143,7 @@ def test_flags_of_pretrain(fitted, tmp_path):
         "head": "normal",
         "depth_scaled_mlp": True,
         "dropout": 0.3,
+        "remat": True,
     }.items():
         assert config[key] == value, key
     assert model.dtype_policy.name == "mixed_bfloat16"
@@ -197,6 +199,7 @@ FINETUNE = {
     "from_scratch": True,
     "dropout": 0.3,
     "dtype": "mixed_bfloat16",
+    "remat": True,
     "generative_weight": 0.5,
     "classification_weight": 0.75,
     "head_layer": 2,
@@ -224,6 +227,7 @@ def test_flags_of_finetune(fitted, tmp_path):
     assert classifier.generative_weight == 0.5
     assert classifier.classification_weight == 0.75
     assert classifier.igpt.dropout == 0.3
+    assert classifier.igpt.remat is True
     assert classifier.igpt.dtype_policy.name == "mixed_bfloat16"
     optimizer = classifier.optimizer
     assert (optimizer.beta_1, optimizer.beta_2) == (0.7, 0.8)
