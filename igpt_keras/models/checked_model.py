@@ -5,6 +5,7 @@ from keras import ops
 
 from igpt_keras.backend import concrete
 from igpt_keras.backend import num_replicas
+from igpt_keras.models.check_replicas import check_replicas
 
 
 class CheckedModel(keras.Model):
@@ -19,9 +20,23 @@ class CheckedModel(keras.Model):
     `check_weights(sample_weight)`, which raise a `ValueError`.
     """
 
-    def compile(self, *args, **kwargs):
+    def compile(
+        self,
+        optimizer="adam",
+        *args,
+        steps_per_execution=1,
+        jit_compile="auto",
+        **kwargs,
+    ):
         _check_float16(self)
-        super().compile(*args, **kwargs)
+        check_replicas(self, optimizer, steps_per_execution, jit_compile)
+        super().compile(
+            optimizer,
+            *args,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
 
     def fit(
         self,

@@ -6,8 +6,9 @@ from igpt_keras.program import interrupts
 class Evaluation:
     """`model.evaluate` on the same batches again and again.
 
-    Under `tf.distribute` the replicas' iterators are made once: Keras makes and
-    drops them each time, which once in some hundred times ends in a crash.
+    Under `tf.distribute` the replicas' iterator is made once, and goes round:
+    Keras makes and drops one each time, which once in some hundred times ends
+    in a crash.
 
     Args:
         model: compiled Keras model.
@@ -29,7 +30,12 @@ class Evaluation:
             policy = tf.data.experimental.AutoShardPolicy.DATA
             options.experimental_distribute.auto_shard_policy = policy
             batches = batches.with_options(options)
-        self.batches = strategy.experimental_distribute_dataset(batches)
+        self.count = int(batches.cardinality())
+        if self.count < 0:
+            self.count = sum(1 for _ in batches)
+        self.batches = iter(
+            strategy.experimental_distribute_dataset(batches.repeat())
+        )
         self._step = tf.function(
             lambda batch: strategy.run(model.test_step, args=(batch,)),
             reduce_retracing=True,
@@ -44,8 +50,8 @@ class Evaluation:
             logs = model.evaluate(self.batches, return_dict=True, verbose=0)
         else:
             model.reset_metrics()
-            for batch in self.batches:
-                self._step(batch)
+            for _ in range(self.count):
+                self._step(next(self.batches))
                 interrupts.check()
             logs = model.get_metrics_result()
         return {f"val_{name}": float(value) for name, value in logs.items()}
