@@ -89,6 +89,42 @@ if layout != "parts":
     batches = Sets(images, np.zeros(8, "int32"))
     run("vq_vae", vq_vae, batches, batches(0).take(3))
     found["revived"] = tiny.array(quantizer.revived)
+if layout != "parts":
+    # Stopped by a signal in the middle of an epoch, and continued.
+    from igpt_keras.program import interrupts
+
+    def dropped(seed, path, callbacks=()):
+        keras.utils.set_random_seed(seed)
+        with scope():
+            size = {**tiny.SIZE, "num_layers": 1, "dropout": 0.3}
+            model = igpt_keras.IGPT(**size)
+            model.compile(training.SafeAdam(0.01))
+        training.fit(
+            model, Sets(token_ids, token_ids), 8, 4,
+            igpt_keras.TrainingCheckpoint(directory / layout / path),
+            igpt_keras.Progress(directory / f"{layout}_{path}.json"),
+            callbacks=callbacks, verbose=0,
+        )
+        variables = (*model.variables, *model.optimizer.variables)
+        return [tiny.array(v) for v in variables]
+
+    def stop(batch, logs):
+        import os, signal
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = dropped(0, "whole")
+    try:
+        with interrupts.handled():
+            callback = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+            dropped(0, "stopped", [callback])
+    except SystemExit as error:
+        assert error.code == 130
+    else:
+        raise SystemExit("the signal was lost")
+    for one, two in zip(whole, dropped(1, "stopped"), strict=True):
+        np.testing.assert_array_equal(one, two)
+    found["stopped and continued"] = 1
 np.savez(directory / f"{layout}.npz", **found)
 """
 
@@ -133,6 +169,11 @@ def test_equals_one_device(layout, found):
         np.testing.assert_allclose(
             other[key], one[key], rtol=1e-5, atol=1e-5, err_msg=key
         )
+
+
+@pytest.mark.parametrize("layout", ["one", "replicas"])
+def test_stopped_and_continued_is_the_same_to_the_bit(layout, found):
+    assert found[layout]["stopped and continued"]
 
 
 def test_something_was_compared(found):
