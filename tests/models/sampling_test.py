@@ -16,11 +16,11 @@ def test_cached_logits_equal_the_full_forward_pass(position_scale):
     position = model.embedding.position_embedding
     position.assign(position * position_scale)
     expected = array(model(token_ids))
-    cache = np.zeros((3, 2, 4, 16, 3, 5), "float32")
+    caches = [(np.zeros((4, 3, 16, 5), "float32"),) * 2] * 3
     for i in range(16):
         # Nothing at or after the position may matter.
         seen = np.where(np.arange(16) < i, token_ids, 10)
-        logits, cache = decode(model, seen, cache, i)
+        logits, caches = decode(model, seen, caches, i)
         np.testing.assert_allclose(array(logits), expected[:, i], atol=1e-4)
 
 
