@@ -203,10 +203,10 @@ class _Sampler(keras.Model):
 def cache_lengths(start, stop):
     """Lengths that the caches grow through from `start` to `stop`.
 
-    A step reads the whole cache. Multiples of an eighth of the image leave it
-    hardly more to read than is filled, and few loops to compile.
+    A step reads the whole cache. Quarters of the image leave it little more
+    to read than is filled, and few loops to compile.
     """
-    block = max(64, -(-stop // 8))
+    block = max(64, -(-stop // 4))
     return [
         min(end, stop)
         for end in range(block, stop + block, block)
