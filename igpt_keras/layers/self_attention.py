@@ -129,7 +129,10 @@ class SelfAttention(keras.layers.Layer):
         scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
         visible = ops.arange(keys.shape[2]) <= position
-        weights = ops.softmax(ops.where(visible, scores, -1e30))
+        scores = ops.where(visible, scores, -1e30)
+        # `ops.softmax` warns where there is one position.
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        weights = weights / ops.sum(weights, axis=-1, keepdims=True)
         attended = ops.matmul(ops.cast(weights, values.dtype), values)
         outputs = self.output_projection(_heads_first(attended))
         return outputs, keys, values
