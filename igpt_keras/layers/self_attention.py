@@ -89,12 +89,30 @@ class SelfAttention(keras.layers.Layer):
         )  # (B, N, H, K)
         return self.output_projection(attended)
 
+    def prefill(self, inputs):
+        """`call`, and what `decode` needs to go on from there.
+
+        Args:
+            inputs: float tensor `(B, P, D)`.
+
+        Returns:
+            `(outputs, keys, values)`: `(B, P, D)`, and twice `(B, H, P, K)`.
+        """
+        keys, values = self.key(inputs), self.value(inputs)
+        attended = ops.dot_product_attention(
+            self.query(inputs), keys, values, is_causal=self.causal
+        )
+        outputs = self.output_projection(attended)
+        return outputs, _heads_first(keys), _heads_first(values)
+
     def decode(self, inputs, keys, values, position):
         """Attends from one new position to all positions up to it.
 
         Args:
             inputs: float tensor `(B, 1, D)`, the input at `position`.
-            keys: float tensor `(B, N, H, K)`, filled below `position`.
+            keys: float tensor `(B, H, M, K)`, filled below `position`, which
+                is below `M`. All of it is read. Heads come first, so that
+                neither product copies it.
             values: float tensor, as `keys`.
             position: int32 scalar tensor.
 
@@ -102,16 +120,22 @@ class SelfAttention(keras.layers.Layer):
             `(outputs, keys, values)`: `(B, 1, D)`, and the two caches with
             `position` filled in.
         """
-        start = (0, position, 0, 0)
-        keys = ops.slice_update(keys, start, self.key(inputs))
-        values = ops.slice_update(values, start, self.value(inputs))
-        # `is_causal` aligns masks at the top left, so it would show one query
-        # the first key only.
-        visible = ops.arange(ops.shape(keys)[1]) <= position
-        attended = ops.dot_product_attention(
-            self.query(inputs), keys, values, mask=visible[None, None, None]
+        start = (0, 0, position, 0)
+        keys = ops.slice_update(keys, start, _heads_first(self.key(inputs)))
+        values = ops.slice_update(
+            values, start, _heads_first(self.value(inputs))
         )
-        return self.output_projection(attended), keys, values
+        query = _heads_first(self.query(inputs))
+        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
+        visible = ops.arange(keys.shape[2]) <= position
+        scores = ops.where(visible, scores, -1e30)
+        # `ops.softmax` warns where there is one position.
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        weights = weights / ops.sum(weights, axis=-1, keepdims=True)
+        attended = ops.matmul(ops.cast(weights, values.dtype), values)
+        outputs = self.output_projection(_heads_first(attended))
+        return outputs, keys, values
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -123,3 +147,8 @@ class SelfAttention(keras.layers.Layer):
             "num_layers": self.num_layers,
             "causal": self.causal,
         }
+
+
+def _heads_first(x):
+    """Swaps positions and heads of `(B, N, H, K)`."""
+    return ops.transpose(x, (0, 2, 1, 3))

@@ -125,14 +125,23 @@ class TransformerBlock(keras.layers.Layer):
         mlp = self.mlp_down(self.mlp_up(self.mlp_norm(x)))
         return x + drop(mlp, mlp_seed)
 
+    def prefill(self, inputs):
+        """`call`, and its keys and values: `SelfAttention.prefill`."""
+        attended, keys, values = self.attention.prefill(
+            self.attention_norm(inputs)
+        )
+        return self._add_branches(inputs, attended), keys, values
+
     def decode(self, inputs, keys, values, position):
         """One position with cached keys and values: `SelfAttention.decode`."""
         attended, keys, values = self.attention.decode(
             self.attention_norm(inputs), keys, values, position
         )
+        return self._add_branches(inputs, attended), keys, values
+
+    def _add_branches(self, inputs, attended):
         x = inputs + attended
-        x = x + self.mlp_down(self.mlp_up(self.mlp_norm(x)))
-        return x, keys, values
+        return x + self.mlp_down(self.mlp_up(self.mlp_norm(x)))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.backend import compile_rows
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
@@ -19,9 +20,11 @@ def sample(
 ):
     """Draws images from an autoregressive model, token by token.
 
-    Keys and values of earlier positions are cached, so each position costs
-    one step and not one pass over the image. The same seed gives the same
-    tokens; every sample has its own random numbers.
+    A prompt is one pass of the network. After it keys and values of earlier
+    positions are cached, so each position costs one step and not one pass
+    over the image. All steps run on the device, compiled once for every
+    `num_samples`, length of prompt, `top_k` and `top_p`. The same seed gives
+    the same tokens; every sample has its own random numbers.
 
     Args:
         model: an `IGPT` with the autoregressive objective, or an
@@ -81,14 +84,12 @@ def sample(
     inputs = {
         "token_ids": token_ids,
         "uniform": uniform,
-        "prompt_length": np.full(num_samples, prompt_length, "int32"),
         "temperature": np.full(num_samples, temperature, "float32"),
     }
     with model_scope(model):
         # Not `predict_on_batch`, which gives every replica the whole batch.
-        found = _sampler(model, top_k, top_p).predict(
-            inputs, batch_size=num_samples, verbose=0
-        )
+        sampler = _sampler(model, num_samples, prompt_length, top_k, top_p)
+        found = sampler.predict(inputs, batch_size=num_samples, verbose=0)
     if not found["logits_are_finite"].all():
         raise ValueError(
             "The model's logits are not finite: it diverged. Sample from an "
@@ -102,8 +103,8 @@ def sample(
     return np.asarray(found["token_ids"])
 
 
-def _sampler(model, top_k, top_p):
-    """The sampler of a model and its settings.
+def _sampler(model, num_samples, prompt_length, top_k, top_p):
+    """The sampler of a model, its settings and shapes.
 
     Kept with the model, since tracing the loop takes longer than running it;
     past Keras, which would take it for a part of the model. What was traced
@@ -115,9 +116,9 @@ def _sampler(model, top_k, top_p):
         model.__dict__["_samplers"] = {}
     samplers = model.__dict__["_samplers"]
     # What was traced for the replicas of one strategy is not for another's.
-    key = (top_k, top_p, num_replicas(model))
+    key = (num_samples, prompt_length, top_k, top_p, num_replicas(model))
     if key not in samplers:
-        samplers[key] = _Sampler(model, top_k, top_p)
+        samplers[key] = _Sampler(model, prompt_length, top_k, top_p)
     return samplers[key]
 
 
@@ -138,81 +139,126 @@ def _check_temperature(temperature):
     return number
 
 
+# Of fewer steps XLA's compilation takes longer than all of them.
+XLA_STEPS = 128
+
+
 class _Sampler(keras.Model):
     """The loop over positions, as a model so that `predict` compiles it."""
 
-    def __init__(self, model, top_k, top_p):
+    def __init__(self, model, prompt_length, top_k, top_p):
         # The random numbers are not rounded; each layer has its own dtype.
         super().__init__(name="sampler", dtype="float32")
         self.igpt = model
+        self.prompt_length = prompt_length
         self.top_k = top_k
         self.top_p = top_p
 
     def call(self, inputs):
-        token_ids, uniform = inputs["token_ids"], inputs["uniform"]
-        igpt = self.igpt
-        cache = ops.zeros(
-            (
-                igpt.num_layers,
-                2,
-                ops.shape(token_ids)[0],
-                igpt.sequence_length,
-                igpt.num_heads,
-                igpt.hidden_dim // igpt.num_heads,
-            ),
-            igpt.blocks[0].compute_dtype,
-        )
+        if self.igpt.sequence_length - self.prompt_length < XLA_STEPS:
+            return self.complete(inputs)
+        return compile_rows(self.complete, inputs, self.igpt)
 
-        def step(position, state):
-            token_ids, cache, finite, scaled_finite = state
-            logits, cache = decode(igpt, token_ids, cache, position)
-            scaled = logits / inputs["temperature"][:, None]
-            finite = finite & ops.all(ops.isfinite(logits), axis=-1)
-            scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
-            drawn = draw(
-                scaled,
-                ops.take(uniform, position, axis=1),
-                self.top_k,
-                self.top_p,
-            )
-            given = ops.take(token_ids, position, axis=1)
-            drawn = ops.where(position < inputs["prompt_length"], given, drawn)
-            token_ids = ops.slice_update(
-                token_ids, (0, position), drawn[:, None]
-            )
-            return token_ids, cache, finite, scaled_finite
-
+    def complete(self, inputs):
+        """Fills in the tokens after the prompt."""
+        token_ids = inputs["token_ids"]
+        start, stop = self.prompt_length, self.igpt.sequence_length
         finite = ops.ones_like(token_ids[:, 0], "bool")
-        token_ids, _, finite, scaled_finite = ops.fori_loop(
-            0, igpt.sequence_length, step, (token_ids, cache, finite, finite)
-        )
+        # Of one position at least, since tensors of none lose their shapes;
+        # its step fills it in again.
+        caches = prefill(self.igpt, token_ids, max(start, 1))
+        state = token_ids, caches, finite, finite
+        for length in cache_lengths(start, stop):
+            token_ids, caches, *finites = state
+            caches = [
+                tuple(_lengthen(part, length) for part in cache)
+                for cache in caches
+            ]
+            state = ops.fori_loop(
+                start,
+                length,
+                lambda position, state: self.step(inputs, position, state),
+                (token_ids, caches, *finites),
+            )
+            start = length
         return {
-            "token_ids": token_ids,
-            "logits_are_finite": finite,
-            "scaled_are_finite": scaled_finite,
+            "token_ids": state[0],
+            "logits_are_finite": state[2],
+            "scaled_are_finite": state[3],
         }
 
+    def step(self, inputs, position, state):
+        """Draws the tokens of one position."""
+        token_ids, caches, finite, scaled_finite = state
+        logits, caches = decode(self.igpt, token_ids, caches, position)
+        scaled = logits / inputs["temperature"][:, None]
+        finite = finite & ops.all(ops.isfinite(logits), axis=-1)
+        scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
+        uniform = ops.take(inputs["uniform"], position, axis=1)
+        drawn = draw(scaled, uniform, self.top_k, self.top_p)
+        token_ids = ops.slice_update(token_ids, (0, position), drawn[:, None])
+        return token_ids, caches, finite, scaled_finite
 
-def decode(model, token_ids, cache, position):
-    """Logits of one position from the tokens before it and their cache.
+
+def cache_lengths(start, stop):
+    """Lengths that the caches grow through from `start` to `stop`.
+
+    A step reads the whole cache. Quarters of the image leave it little more
+    to read than is filled, and few loops to compile.
+    """
+    block = max(64, -(-stop // 4))
+    return [
+        min(end, stop)
+        for end in range(block, stop + block, block)
+        if end > start and start < stop
+    ]
+
+
+def _lengthen(cache, length):
+    missing = length - cache.shape[2]
+    return ops.pad(cache, ((0, 0), (0, 0), (0, missing), (0, 0)))
+
+
+def prefill(model, token_ids, length):
+    """Caches of the first positions, in one pass.
+
+    Args:
+        model: an autoregressive `IGPT`.
+        token_ids: int32 `(B, N)`; only what is before `length` is read.
+        length: int, `P >= 1`.
+
+    Returns:
+        For each block `(keys, values)`, float `(B, H, P, K)`.
+    """
+    x = model.embedding(token_ids)[:, :length]
+    caches = []
+    for block in model.blocks:
+        x, keys, values = block.prefill(x)
+        caches.append((keys, values))
+    return caches
+
+
+def decode(model, token_ids, caches, position):
+    """Logits of one position from the tokens before it and their caches.
 
     Args:
         model: an autoregressive `IGPT`.
         token_ids: int32 `(B, N)`; only what is before `position` is read.
-        cache: float `(L, 2, B, N, H, K)`, keys and values below `position`.
+        caches: for each block `(keys, values)`, float `(B, H, M, K)` with
+            `M > position`, filled below it. Each is an array of its own,
+            which a loop updates in place.
         position: int32 scalar.
 
     Returns:
-        `(logits, cache)`: float32 `(B, V)`, and the cache with `position`.
+        `(logits, caches)`: float32 `(B, V)`, and the caches with `position`.
     """
     previous = ops.take(token_ids, ops.maximum(position - 1, 0), axis=1)
     x = model.embedding.decode(previous, position)
-    caches = []
-    for i, block in enumerate(model.blocks):
-        x, keys, values = block.decode(x, cache[i, 0], cache[i, 1], position)
-        caches.append(ops.stack([keys, values]))
-    logits = model.head(model.final_norm(x))[:, 0]
-    return logits, ops.stack(caches)
+    filled = []
+    for block, (keys, values) in zip(model.blocks, caches):
+        x, keys, values = block.decode(x, keys, values, position)
+        filled.append((keys, values))
+    return model.head(model.final_norm(x))[:, 0], filled
 
 
 def draw(logits, uniform, top_k=None, top_p=None):

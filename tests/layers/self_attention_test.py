@@ -25,7 +25,7 @@ def test_decoding_equals_attending_at_once():
     layer = SelfAttention(num_heads=3, num_layers=2)
     x = np.random.default_rng(0).normal(size=(2, 7, 15)).astype("float32")
     expected = array(layer(x))
-    keys = values = keras.ops.zeros((2, 7, 3, 5))
+    keys = values = keras.ops.zeros((2, 3, 7, 5))
     for i in range(7):
         output, keys, values = layer.decode(x[:, i : i + 1], keys, values, i)
         np.testing.assert_allclose(

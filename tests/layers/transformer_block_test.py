@@ -56,7 +56,7 @@ def test_decoding_equals_the_whole_sequence():
     block = TransformerBlock(num_heads=2, num_layers=1)
     x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
     expected = array(block(x))
-    keys = values = keras.ops.zeros((2, 5, 2, 4))
+    keys = values = keras.ops.zeros((2, 2, 5, 4))
     for i in range(5):
         output, keys, values = block.decode(x[:, i : i + 1], keys, values, i)
         np.testing.assert_allclose(

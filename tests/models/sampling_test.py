@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -6,8 +8,11 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.models import sampling
+from igpt_keras.models.sampling import cache_lengths
 from igpt_keras.models.sampling import decode
 from igpt_keras.models.sampling import draw
+from igpt_keras.models.sampling import prefill
 
 
 @pytest.mark.parametrize("position_scale", [1.0, 20.0])
@@ -16,12 +21,24 @@ def test_cached_logits_equal_the_full_forward_pass(position_scale):
     position = model.embedding.position_embedding
     position.assign(position * position_scale)
     expected = array(model(token_ids))
-    cache = np.zeros((3, 2, 4, 16, 3, 5), "float32")
+    caches = [(np.zeros((4, 3, 16, 5), "float32"),) * 2] * 3
     for i in range(16):
         # Nothing at or after the position may matter.
         seen = np.where(np.arange(16) < i, token_ids, 10)
-        logits, cache = decode(model, seen, cache, i)
+        logits, caches = decode(model, seen, caches, i)
         np.testing.assert_allclose(array(logits), expected[:, i], atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_a_prompt_is_one_pass(length):
+    """Its caches are those of as many steps."""
+    model, token_ids = tiny.model(), tiny.token_ids()
+    caches = [(np.zeros((4, 3, length, 5), "float32"),) * 2] * 3
+    for i in range(length):
+        _, caches = decode(model, token_ids, caches, i)
+    for found, expected in zip(prefill(model, token_ids, length), caches):
+        for x, y in zip(found, expected):
+            np.testing.assert_allclose(array(x), array(y), atol=1e-5)
 
 
 def test_greedy_sampling_takes_the_best_token_of_the_full_forward_pass():
@@ -50,6 +67,68 @@ def test_completion_keeps_the_prompt_and_continues_it(length):
     np.testing.assert_array_equal(token_ids[:, :length], prompt)
     best = array(model(token_ids)).argmax(axis=-1)
     np.testing.assert_array_equal(token_ids[:, length:], best[:, length:])
+
+
+def test_long_images_are_compiled_once_a_shape(monkeypatch):
+    """Caches of three lengths; rows that do not divide into two parts."""
+    model = tiny.model(sequence_length=150, num_layers=1)
+    steps = []
+
+    def count(*arguments):
+        steps.append(arguments)
+        return decode(*arguments)
+
+    monkeypatch.setattr(sampling, "decode", count)
+    token_ids = igpt_keras.sample(model, num_samples=3, temperature=0)
+    best = array(model(token_ids)).argmax(axis=-1)
+    np.testing.assert_array_equal(token_ids, best)
+    # Other values of the same shapes trace nothing.
+    for keywords in ({"temperature": 0, "seed": 1}, {"temperature": 0}):
+        traced = len(steps)
+        igpt_keras.sample(model, num_samples=3, **keywords)
+        assert len(steps) == traced
+
+
+@pytest.mark.parametrize("start", [0, 5, 64, 200, 511, 512, 1024])
+@pytest.mark.parametrize("stop", [1, 64, 130, 1024, 2304])
+def test_caches_are_hardly_longer_than_what_is_filled(start, stop):
+    lengths = cache_lengths(start, stop)
+    if start >= stop:
+        assert lengths == []
+        return
+    assert lengths == sorted(set(lengths)) and len(lengths) <= 4
+    assert lengths[0] > start and lengths[-1] == stop
+    previous = [start, *lengths[:-1]]
+    block = max(64, -(-stop // 4))
+    assert all(a - b <= block for a, b in zip(lengths, previous))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="reads TensorFlow's HLO"
+)
+def test_a_step_copies_no_cache():
+    """What a step moves beyond attention does not grow with the cache."""
+    import tensorflow as tf
+
+    model = tiny.model(sequence_length=130, num_layers=1)
+    inputs = {
+        "token_ids": tf.zeros((2, 130), "int32"),
+        "uniform": tf.zeros((2, 130)),
+        "temperature": tf.ones(2),
+    }
+    sampler = sampling._Sampler(model, 0, None, None)
+    compiled = tf.function(sampler.complete, jit_compile=True, autograph=False)
+    text = compiled.experimental_get_compiler_ir(inputs)(stage="optimized_hlo")
+    bodies = set(re.findall(r"body=%?([\w.-]+)", text))
+    updates = 0
+    for part in text.split("\n\n"):
+        if part.lstrip("%").split(" ", 1)[0] not in bodies:
+            continue
+        for line in part.splitlines():
+            if re.search(r"= f32\[2,3,(64|128|130),5\]", line):
+                assert " copy(" not in line and " transpose(" not in line
+                updates += "dynamic-update-slice" in line or "fusion" in line
+    assert updates >= 6, text  # keys and values in three loops
 
 
 def test_one_prompt_serves_all_samples():

@@ -1,0 +1,170 @@
+"""Seconds of sampling images, beside the released way and Hugging Face's.
+
+    python tools/benchmark_sampling.py --output=sampling.json
+
+All draw from networks of the same shape with fresh weights, in turns in one
+run: igpt_keras whole images and completions of half images; the released way,
+one pass over the whole image for every token, of which a few passes are timed
+and scaled; and, where `torch` and `transformers` are installed, ImageGPT of
+Hugging Face with its cache. Compilation is not timed. The ratios are what to
+compare; they are of the least times.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import time
+
+from absl import app
+from absl import flags
+
+
+def define_flags():
+    for name, default, text in (
+        ("images", 8, "Images at once."),
+        ("tokens", 1024, "Tokens of an image."),
+        ("layers", 6, "Layers."),
+        ("heads", 8, "Attention heads."),
+        ("width", 256, "Width."),
+        ("colours", 512, "Size of the vocabulary."),
+        ("repeats", 5, "Measurements of each."),
+        ("released_passes", 8, "Passes of the released way that are timed."),
+    ):
+        flags.DEFINE_integer(name, default, text, lower_bound=1)
+    flags.DEFINE_string("output", None, "JSON file to write.")
+
+
+def matmul_rate(size=1024, repeats=5):
+    """Float32 GFLOP/s of one product of square matrices."""
+    import keras
+
+    x = keras.random.normal((size, size))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        keras.ops.convert_to_numpy(keras.ops.matmul(x, x))
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def ours(args):
+    """Whole images, half images and single passes, as functions."""
+    import igpt_keras
+
+    model = igpt_keras.IGPT(
+        vocabulary_size=args.colours,
+        sequence_length=args.tokens,
+        num_layers=args.layers,
+        num_heads=args.heads,
+        hidden_dim=args.width,
+        head="normal",
+    )
+    token_ids = igpt_keras.sample(model, args.images)
+
+    def released():
+        for _ in range(args.released_passes):
+            model.predict_on_batch(token_ids)
+
+    half = token_ids[:, : args.tokens // 2]
+    return {
+        "whole": lambda: igpt_keras.sample(model, args.images),
+        "half": lambda: igpt_keras.sample(model, args.images, prompt=half),
+        "released": released,
+    }
+
+
+def hugging_face(args):
+    """Whole images of ImageGPT with its cache, as a function."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    config = transformers.ImageGPTConfig(
+        vocab_size=args.colours + 1,
+        n_positions=args.tokens,
+        n_embd=args.width,
+        n_layer=args.layers,
+        n_head=args.heads,
+    )
+    model = transformers.ImageGPTForCausalImageModeling(config).eval()
+    start = torch.full((args.images, 1), args.colours)
+
+    def whole():
+        with torch.inference_mode():
+            past, token_ids = None, start
+            for _ in range(args.tokens):
+                found = model(
+                    input_ids=token_ids, past_key_values=past, use_cache=True
+                )
+                past = found.past_key_values
+                weights = torch.softmax(found.logits[:, -1], dim=-1)
+                token_ids = torch.multinomial(weights, 1)
+
+    return whole
+
+
+def measure(ways, repeats):
+    """Seconds of each way, in turns, after one call that is not timed."""
+    seconds = {name: [] for name in ways}
+    for i in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if i:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main(argv):
+    del argv
+    args = flags.FLAGS
+    rate = matmul_rate()
+    ways = ours(args)
+    if all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        ways["hugging_face"] = hugging_face(args)
+    else:
+        print("Hugging Face is left out: torch or transformers is missing.")
+    seconds = measure(ways, args.repeats)
+    scale = args.tokens / args.released_passes
+    seconds["released"] = [scale * s for s in seconds["released"]]
+    least = {name: min(times) for name, times in seconds.items()}
+    ratios = {
+        "half_to_whole": least["half"] / least["whole"],
+        **{
+            f"whole_to_{name}": least["whole"] / least[name]
+            for name in ("released", "hugging_face")
+            if name in least
+        },
+    }
+    print(
+        f"{args.images} images of {args.tokens} tokens, {args.layers} layers "
+        f"of width {args.width}, {args.heads} heads, {args.colours} colours\n"
+        f"{os.cpu_count()} hardware threads, products of matrices at "
+        f"{rate:.0f} GFLOP/s\n"
+        f"released: {args.released_passes} passes, scaled to {args.tokens}\n"
+        "seconds           minimum   median  maximum"
+    )
+    for name, times in seconds.items():
+        numbers = min(times), statistics.median(times), max(times)
+        print(f"{name:16}" + "".join(f"{number:9.3f}" for number in numbers))
+    for name, ratio in ratios.items():
+        print(f"{name:26} {ratio:.4f}")
+    if args.output:
+        shape = ("images", "tokens", "layers", "heads", "width", "colours")
+        document = {
+            **{name: getattr(args, name) for name in shape},
+            "released_passes": args.released_passes,
+            "hardware_threads": os.cpu_count(),
+            "matmul_gflops": rate,
+            "seconds": seconds,
+            "ratios": ratios,
+        }
+        text = json.dumps(document, indent=2) + "\n"
+        pathlib.Path(args.output).write_text(text)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
