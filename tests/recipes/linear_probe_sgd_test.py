@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 import igpt_keras  # noqa: E402
 from igpt_keras import data  # noqa: E402
 from igpt_keras import probes  # noqa: E402
+from igpt_keras import training  # noqa: E402
 
 FLAGS = {
     "dataset": "digits",
@@ -80,6 +81,17 @@ def test_joined_layers(preset, tmp_path, capsys):
     (row,) = metrics["probe"]
     assert row["layer"] is None and metrics["layers"] == [0, 2]
     assert "2 layers joined" in capsys.readouterr().out
+
+
+def test_refuses_several_workers(preset, tmp_path, monkeypatch):
+    class Devices:
+        num_workers = 2
+
+    monkeypatch.setattr(training, "Devices", Devices)
+    with pytest.raises(ValueError, match="TF_CONFIG names 2 workers"):
+        recipe.run(
+            "linear_probe_sgd", model=preset, **FLAGS, run_dir=tmp_path / "run"
+        )
 
 
 def test_refuses_layers_that_there_are_not(preset, tmp_path):

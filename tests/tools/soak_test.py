@@ -22,6 +22,7 @@ def soak(directory, command, *words):
     )
 
 
+@pytest.mark.large
 def test_two_kills_change_nothing(tmp_path):
     """SIGKILL and SIGTERM, in the middle of epochs."""
     result = soak(
