@@ -6,6 +6,7 @@ import struct
 import keras
 import numpy as np
 from keras import ops
+from threadpoolctl import threadpool_limits
 
 from igpt_keras.codec.exact_network import ExactNetwork
 from igpt_keras.models import preset_directory
@@ -23,6 +24,9 @@ HEADER_BYTES = _HEADER.size + 2 * _CHECKSUM
 # are at most. A part of the format: images at a time are coded together.
 _CACHE_BYTES = 2**30
 _MOST = 256
+# Products of networks that are narrower take less time than threads that wait
+# for each other. No number depends on it.
+_THREADED_WIDTH = 256
 
 
 def compress(model, tokenizer, token_ids, verbose=0):
@@ -55,12 +59,13 @@ def compress(model, tokenizer, token_ids, verbose=0):
         raise ValueError("token_ids are of no image. Pass one at least.")
     encoder = constriction.stream.queue.RangeEncoder()
     family = constriction.stream.model.Categorical(perfect=False)
-    for rows in _batches(model, token_ids, verbose):
-        network.begin(len(rows))
-        previous = None
-        for token in rows.T:
-            encoder.encode(token, family, network.next(previous))
-            previous = token
+    with _threads(model):
+        for rows in _batches(model, token_ids, verbose):
+            network.begin(len(rows))
+            previous = None
+            for token in rows.T:
+                encoder.encode(token, family, network.next(previous))
+                previous = token
     header = _HEADER.pack(
         _MAGIC, _VERSION, *token_ids.shape, _fingerprint(model, tokenizer)
     )
@@ -97,16 +102,17 @@ def decompress(model, tokenizer, content, verbose=0):
     )
     family = constriction.stream.model.Categorical(perfect=False)
     token_ids = np.zeros((count, model.sequence_length), "int32")
-    for rows in _batches(model, token_ids, verbose):
-        network.begin(len(rows))
-        previous = None
-        for i in range(rows.shape[1]):
-            conditionals = network.next(previous)
-            try:
-                previous = decoder.decode(family, conditionals)
-            except AssertionError as error:  # constriction's own
-                raise _other_tokens() from error
-            rows[:, i] = previous
+    with _threads(model):
+        for rows in _batches(model, token_ids, verbose):
+            network.begin(len(rows))
+            previous = None
+            for i in range(rows.shape[1]):
+                conditionals = network.next(previous)
+                try:
+                    previous = decoder.decode(family, conditionals)
+                except AssertionError as error:  # constriction's own
+                    raise _other_tokens() from error
+                rows[:, i] = previous
     expected = content[-2 * _CHECKSUM : -_CHECKSUM]
     if _digest(token_ids.astype("<i4").tobytes()) != expected:
         raise _other_tokens()
@@ -170,6 +176,11 @@ def _batches(model, token_ids, verbose):
         rows = token_ids[first : first + size]
         yield rows
         progress.add(len(rows))
+
+
+def _threads(model):
+    limit = 1 if model.hidden_dim < _THREADED_WIDTH else None
+    return threadpool_limits(limit, "blas")
 
 
 def _digest(content):

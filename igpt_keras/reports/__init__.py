@@ -1,8 +1,10 @@
 """What a person sees: text that is returned, files that are written."""
 
+from igpt_keras.reports.compression import compression_summary
 from igpt_keras.reports.cost import describe_run
 from igpt_keras.reports.drawings import distinct_names
 from igpt_keras.reports.drawings import write_completions
+from igpt_keras.reports.drawings import write_pictures
 from igpt_keras.reports.drawings import write_samples
 from igpt_keras.reports.evaluation_summaries import finetuning_summary
 from igpt_keras.reports.evaluation_summaries import grid_summary
