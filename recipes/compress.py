@@ -67,9 +67,12 @@ def define_flags():
 def main(args):
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(opened, "igpt", opened)
+    # What is wrong is said before anything is written or takes minutes.
+    codec.check_codable(model)
     resolution = generation.picture_resolution(model, tokenizer)
     if args.decompress is not None:
         content = user_path(args.decompress).read_bytes()
+        codec.check_file(model, tokenizer, content)
         output = make_writable_directory(args.output, "--output")
         token_ids = codec.decompress(model, tokenizer, content, verbose=1)
         pictures = in_batches(tokenizer.detokenize, token_ids)

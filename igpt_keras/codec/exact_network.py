@@ -31,16 +31,11 @@ class ExactNetwork:
         model: an `IGPT` with the autoregressive objective.
 
     Raises:
-        ValueError: for BERT, and for LoRA, quantized or non-finite weights.
+        ValueError: as `check_codable`.
     """
 
     def __init__(self, model):
-        if model.objective != "autoregressive":
-            raise ValueError(
-                "A codec needs an autoregressive IGPT. A BERT model predicts "
-                "hidden tokens from both sides and gives no order to code in."
-            )
-        preset_directory.check_saveable(model)
+        check_codable(model)
         self.num_heads = model.num_heads
         self.sequence_length = model.sequence_length
         self.width = model.hidden_dim
@@ -103,6 +98,16 @@ class ExactNetwork:
         _check(_sum(shares), np.abs(values).max(), _SHARE_BITS)
         attended = (shares[:, :, None] @ values).reshape(len(x), -1)
         return _product(attended, block["output"])
+
+
+def check_codable(model):
+    """Raises a `ValueError` for BERT, LoRA, quantized, non-finite weights."""
+    if model.objective != "autoregressive":
+        raise ValueError(
+            "A codec needs an autoregressive IGPT. A BERT model predicts "
+            "hidden tokens from both sides and gives no order to code in."
+        )
+    preset_directory.check_saveable(model)
 
 
 def _array(variable):

@@ -87,15 +87,14 @@ def decompress(model, tokenizer, content, verbose=0):
         int32 array `(M, N)`, those that were compressed.
 
     Raises:
-        ValueError: for what is no such file, is damaged or cut short, or was
-            written by another model or version; and if other tokens come out
-            than went in, by their checksum.
+        ValueError: as `check_file` and `ExactNetwork`, and if other tokens
+            come out than went in, by their checksum.
     """
     import constriction
 
     model = getattr(model, "igpt", model)
     network = ExactNetwork(model)
-    count = _check_header(content, model, tokenizer)
+    count = check_file(model, tokenizer, content)
     coded = content[_HEADER.size : -2 * _CHECKSUM]
     decoder = constriction.stream.queue.RangeDecoder(
         np.frombuffer(coded, "<u4").astype("uint32")
@@ -119,8 +118,19 @@ def decompress(model, tokenizer, content, verbose=0):
     return token_ids
 
 
-def _check_header(content, model, tokenizer):
-    """How many images a file has that this model wrote."""
+def check_file(model, tokenizer, content):
+    """How many images a file of `compress` is of.
+
+    Args:
+        model: the model that it was written with.
+        tokenizer: its tokenizer.
+        content: bytes of the file.
+
+    Raises:
+        ValueError: for what is no such file, is damaged or cut short, or was
+            written by another model or version.
+    """
+    model = getattr(model, "igpt", model)
     if content[:4] != _MAGIC:
         raise ValueError(
             "This is no file of recipes/compress.py: it does not begin with "
