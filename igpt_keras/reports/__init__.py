@@ -28,6 +28,7 @@ from igpt_keras.reports.summaries import palette_summary
 from igpt_keras.reports.summaries import pretraining_summary
 from igpt_keras.reports.summaries import tensorboard_link
 from igpt_keras.reports.summaries import vq_vae_summary
+from igpt_keras.reports.surprise import draw_surprise
 from igpt_keras.reports.tables import describe_splits
 from igpt_keras.reports.tables import files_left
 from igpt_keras.reports.tables import table
