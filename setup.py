@@ -21,6 +21,8 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
+        # The range coder of igpt_keras.codec.
+        "constriction>=0.5",
         # 3.15.1 fixes what a malicious weights file could do.
         "keras>=3.15.1",
         "keras-cv>=0.9",

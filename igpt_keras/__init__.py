@@ -5,6 +5,7 @@ Shapes in all docstrings: `B` images in a batch, `N` tokens per image,
 `M` images in a probe set, `R` input resolution.
 """
 
+from igpt_keras import codec
 from igpt_keras import data
 from igpt_keras import evaluation
 from igpt_keras import generation

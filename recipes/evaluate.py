@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 
+import numpy as np
 from absl import flags
 
 import igpt_keras
@@ -42,9 +43,11 @@ def define_flags():
         flags.DEFINE_integer(name, default, explanation, lower_bound=1)
     shared_flags.define_masks_of_evaluation(1, presets.BERT_MASK_RATE)
     flags.DEFINE_integer("seed", 0, "BERT: seed of the masks.", lower_bound=0)
-    flags.DEFINE_string(
-        "output", None, "Also write the numbers to this JSON file."
-    )
+    for name, what in (
+        ("output", "write the numbers to this JSON file."),
+        ("surprise", "draw what the tokens of 8 pictures cost to this PNG."),
+    ):
+        flags.DEFINE_string(name, None, f"Also {what}")
 
 
 def main(args):
@@ -63,6 +66,11 @@ def main(args):
         "tokens",
         flush=True,
     )
+    if args.surprise is not None:
+        igpt_keras.check_tokenizer(tokenizer, model)
+        nats = evaluation.token_surprise(model, token_ids[:8])
+        pictures = tokenizer.detokenize(np.asarray(token_ids[:8], "int32"))
+        reports.draw_surprise(user_path(args.surprise), pictures, nats)
     losses = program.call(
         evaluation.token_losses,
         args,

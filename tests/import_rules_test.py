@@ -19,6 +19,7 @@ ALLOWED = {
     "data": {"storage", "backend", "terminal"},
     "tokenizers": {"layers", "storage", "backend", "terminal", "version"},
     "models": {"layers", "presets", "storage", "backend", "version"},
+    "codec": {"models", "terminal"},
     "conversion": {"models", "storage", "terminal", "tokenizers"},
     "generation": {"conversion", "data", "layers", "models", "terminal"},
     "reports": {"models", "presets", "storage"},

@@ -91,7 +91,7 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
         for line in commands()
         if "recipes/" in line and "--model=openai/" not in line
     ]
-    assert len(lines) == 15
+    assert len(lines) == 16
     for line in lines:
         if "search_learning_rate.py" in line:
             # Trials are processes, which its own tests run.
@@ -116,6 +116,7 @@ def test_pretraining_commands_run(tmp_path, monkeypatch):
     for run in ("finetuned", "from_scratch"):
         assert (tmp_path / "runs" / run / "accuracy.png").is_file()
     assert (tmp_path / "runs" / "pictures" / "animation.gif").is_file()
+    assert (tmp_path / "runs" / "compressed" / "pictures.igpt").is_file()
 
 
 def check_search(argv):

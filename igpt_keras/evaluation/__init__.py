@@ -17,4 +17,5 @@ from igpt_keras.evaluation.token_loss import average_losses
 from igpt_keras.evaluation.token_loss import check_masks
 from igpt_keras.evaluation.token_loss import dataset_loss
 from igpt_keras.evaluation.token_loss import token_losses
+from igpt_keras.evaluation.token_loss import token_surprise
 from igpt_keras.evaluation.token_loss import unigram_entropy

@@ -59,6 +59,32 @@ def token_losses(
     return np.stack(losses).astype("float64")
 
 
+def token_surprise(model, token_ids, batch_size=8):
+    """Nats of every token, `-log p(x_i | x_<i)`.
+
+    Args:
+        model: an autoregressive `IGPT`.
+        token_ids: int array `(M, N)`.
+        batch_size: int. Images at a time. Defaults to 8.
+
+    Returns:
+        float32 array `(M, N)`; its mean is the loss.
+
+    Raises:
+        ValueError: for BERT, of which no token is the next.
+    """
+    if model.objective != "autoregressive":
+        raise ValueError(
+            "Surprise is of an autoregressive model: BERT predicts the tokens "
+            "that a mask hides, and its other tokens cost nothing."
+        )
+    nats = ops.sparse_categorical_crossentropy(
+        model.input, model.output, from_logits=True
+    )
+    scorer = keras.Model(model.input, nats)
+    return scorer.predict(TokenBatches(token_ids, batch_size), verbose=0)
+
+
 def check_masks(model, num_masks, mask_rate):
     """Raises a `ValueError` unless a model has a loss under these masks."""
     is_bert = model.objective == "bert"

@@ -23,11 +23,14 @@ _PERIOD = (
 _PAPER = "Defaults to the preset's (Table 5)."
 
 
-def define_data(dataset="A dataset of images, as for pretrain.py."):
+def define_data(
+    dataset="A dataset of images, as for pretrain.py.", required=True
+):
     """`--dataset`, `--data_dir`, `--skip_bad_images`.
 
     Args:
         dataset: str. The help of `--dataset`.
+        required: bool. Whether it has to be given. Defaults to `True`.
     """
     flags.DEFINE_string("dataset", None, dataset)
     flags.DEFINE_string(
@@ -40,7 +43,8 @@ def define_data(dataset="A dataset of images, as for pretrain.py."):
         False,
         "Leave out, count and list pictures of a folder that cannot be used.",
     )
-    flags.mark_flag_as_required("dataset")
+    if required:
+        flags.mark_flag_as_required("dataset")
 
 
 def define_weights():

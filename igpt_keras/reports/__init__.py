@@ -1,8 +1,10 @@
 """What a person sees: text that is returned, files that are written."""
 
+from igpt_keras.reports.compression import compression_summary
 from igpt_keras.reports.cost import describe_run
 from igpt_keras.reports.drawings import distinct_names
 from igpt_keras.reports.drawings import write_completions
+from igpt_keras.reports.drawings import write_pictures
 from igpt_keras.reports.drawings import write_samples
 from igpt_keras.reports.evaluation_summaries import finetuning_summary
 from igpt_keras.reports.evaluation_summaries import grid_summary
@@ -26,6 +28,7 @@ from igpt_keras.reports.summaries import palette_summary
 from igpt_keras.reports.summaries import pretraining_summary
 from igpt_keras.reports.summaries import tensorboard_link
 from igpt_keras.reports.summaries import vq_vae_summary
+from igpt_keras.reports.surprise import draw_surprise
 from igpt_keras.reports.tables import describe_splits
 from igpt_keras.reports.tables import files_left
 from igpt_keras.reports.tables import table

@@ -50,6 +50,22 @@ def write_samples(directory, samples, side, animate=False):
     return files
 
 
+def write_pictures(directory, pictures):
+    """Writes `picture_000.png` and so on, in their true size.
+
+    Args:
+        directory: path.
+        pictures: uint8 `(P, R, R, 3)`.
+
+    Returns:
+        dict of what they are by name of the file.
+    """
+    directory = pathlib.Path(directory)
+    for i, picture in enumerate(pictures):
+        _write_png(directory / f"picture_{i:03}.png", picture)
+    return {"picture_000.png": _true_size(len(pictures), pictures.shape[1])}
+
+
 def write_completions(
     directory, names, pictures, completions, given, animate=False
 ):

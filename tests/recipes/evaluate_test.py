@@ -215,3 +215,24 @@ def test_classes_of_another_dataset_are_not_scored(evaluate, tmp_path, capsys):
     assert metrics["classes"] is None
     assert metrics["all_images"]["images"] == 30
     assert "the head knows 3" in capsys.readouterr().out
+
+
+def test_surprise(evaluate, tmp_path):
+    """A picture's tokens cost its loss; they are drawn beside it."""
+    preset = tiny.save_preset(tmp_path / "preset")
+    token_ids = tiny.token_ids()
+    nats = igpt_keras.evaluation.token_surprise(tiny.model(), token_ids)
+    logits, _ = reference.forward(tiny.numpy_weights(tiny.model()), token_ids)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, token_ids[..., None], axis=-1)
+    expected = np.log(np.exp(shifted).sum(axis=-1)) - chosen[..., 0]
+    np.testing.assert_allclose(nats, expected, atol=1e-4)
+    path = tmp_path / "surprise.png"
+    evaluate(preset, "digits", images=3, surprise=path)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    # Heat beside greys.
+    assert (pixels.max(axis=1) - pixels.min(axis=1)).max() > 100
+    bert = tiny.save_preset(tmp_path / "bert", "bert")
+    with pytest.raises(ValueError, match="of an autoregressive model"):
+        evaluate(bert, "digits", images=3, surprise=path)

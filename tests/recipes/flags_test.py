@@ -24,6 +24,7 @@ RECIPES = sorted(
     {path.stem for path in (ROOT / "recipes").glob("*.py")} - VARIANTS
 )
 REQUIRED = {
+    "compress": {"model": "x", "dataset": "x", "output": "x"},
     "evaluate": {"model": "x", "dataset": "x"},
     "finetune": {"model": "x", "dataset": "x"},
     "linear_probe": {"model": "x", "dataset": "x"},
