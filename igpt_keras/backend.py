@@ -198,3 +198,66 @@ def model_scope(model):
 def optimizer_step(model):
     """Optimizer steps that a compiled model has taken, as an int."""
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def on_mesh():
+    """Whether a `keras.distribution` is in force, of JAX's devices."""
+    if keras.backend.backend() != "jax":
+        return False
+    return keras.distribution.distribution() is not None
+
+
+def place_batch(batch):
+    """Arrays of a batch on the devices of the distribution in force.
+
+    Args:
+        batch: tree of arrays; of several processes each has its share.
+
+    Returns:
+        The tree, of `jax.Array`s of the whole batch.
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+    return keras.tree.map_structure(
+        lambda x: jax.make_array_from_process_local_data(
+            distribution.get_data_layout(x.shape).backend_layout, x
+        ),
+        batch,
+    )
+
+
+def evaluate_on_mesh(model, dataset):
+    """What `model.evaluate` gives under a `keras.distribution`.
+
+    Keras lays out all batches as the first one, which a last one of fewer
+    images does not fit.
+
+    Args:
+        model: compiled Keras model, on JAX.
+        dataset: `tf.data.Dataset` of batches.
+
+    Returns:
+        dict of float.
+    """
+    shapes = keras.tree.map_structure(
+        lambda x: np.zeros([d or 1 for d in x.shape], x.dtype.as_numpy_dtype),
+        dataset.element_spec,
+    )
+    model._symbolic_build(data_batch=shapes)
+    model.make_test_function()
+    model.reset_metrics()
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.metrics_variables,
+    )
+    state = tuple([v.value for v in variables] for variables in groups)
+    for batch in dataset.as_numpy_iterator():
+        batches = iter([place_batch(batch)])
+        _, state = model.test_function(state, batches)
+    # What was passed in is no longer there.
+    for variables, values in zip(groups, state):
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+    return {k: float(v) for k, v in model.get_metrics_result().items()}

@@ -23,3 +23,6 @@ from igpt_keras.training.schedule import choose_period
 from igpt_keras.training.schedule import finetuning_schedule
 from igpt_keras.training.schedule import milestone_epochs
 from igpt_keras.training.schedule import pretraining_schedule
+from igpt_keras.training.sharding import device_mesh
+from igpt_keras.training.sharding import igpt_layout_map
+from igpt_keras.training.sharding import mesh_distribution

@@ -9,6 +9,8 @@ import numpy as np
 
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import num_replicas
+from igpt_keras.backend import on_mesh
+from igpt_keras.backend import place_batch
 
 
 def train_step(model, micro_batches=1, steps_per_call=1):
@@ -224,7 +226,7 @@ class JaxStep:
         batches = batches_from(step)
         if hasattr(batches, "as_numpy_iterator"):
             batches = batches.as_numpy_iterator()
-        return map(_place, batches)
+        return map(place_batch, batches) if on_mesh() else batches
 
     def sync(self):
         """Brings what was trained back into the model."""
@@ -262,6 +264,7 @@ class JaxStep:
 
         def of_part(carried, part):
             total, loss, others, metrics = carried
+            part = _spread(part)
             (_, (part_loss, others, metrics)), gradients = gradients_of(
                 trainable, others, optimizer, metrics, part
             )
@@ -309,16 +312,17 @@ class JaxStep:
         return scaled, (loss, others, metrics)
 
 
-def _place(batch):
-    """A batch on the devices of the distribution in force."""
+def _spread(batch):
+    """A part of a batch, a share of it on each device that had some of all.
+
+    What is sliced from a batch lies on a few of the devices.
+    """
     distribution = keras.distribution.distribution()
     if distribution is None:
         return batch
-    import jax
-
     return keras.tree.map_structure(
-        lambda x: jax.make_array_from_process_local_data(
-            distribution.get_data_layout(x.shape).backend_layout, x
+        lambda x: keras.distribution.distribute_tensor(
+            x, distribution.get_data_layout(x.shape)
         ),
         batch,
     )
