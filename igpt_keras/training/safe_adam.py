@@ -49,7 +49,7 @@ class SafeAdam(keras.optimizers.Adam):
             ):
                 initializer = keras.initializers.Constant(value)
                 counter = self.add_variable(
-                    (), initializer, "int64", "only_first_replica", name=name
+                    (), initializer, "int", "only_first_replica", name=name
                 )
                 setattr(self, name, counter)
         super().build(variables)
@@ -115,7 +115,7 @@ class SafeAdam(keras.optimizers.Adam):
         return ops.isfinite(norm), grads
 
     def _count(self, keep):
-        skipped = ops.cast(ops.logical_not(keep), "int64")
+        skipped = ops.cast(ops.logical_not(keep), self.skipped_steps.dtype)
         # JAX's `where` takes no variables.
         last = ops.where(
             keep,
@@ -127,4 +127,4 @@ class SafeAdam(keras.optimizers.Adam):
             (self.skipped_in_a_row, (self.skipped_in_a_row + 1) * skipped),
             (self.last_skipped_step, last),
         ):
-            variable.assign(ops.cast(value, "int64"))
+            variable.assign(ops.cast(value, variable.dtype))
