@@ -7,6 +7,7 @@ import sys
 import keras
 
 from igpt_keras.program import interrupts
+from igpt_keras.training.processes import read_processes
 from igpt_keras.training.sharding import check_batch
 from igpt_keras.training.sharding import mesh_distribution
 
@@ -129,7 +130,12 @@ def _need_tensorflow(flag):
 
 
 def read_workers():
-    """How many workers `TF_CONFIG` names, and whether this one is the chief."""
+    """How many processes train together, and whether this one is the chief.
+
+    Those of `TF_CONFIG`, or of `join_processes`.
+    """
+    if keras.backend.backend() == "jax":
+        return read_processes()
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
         cluster = config["cluster"]

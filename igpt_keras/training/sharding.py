@@ -1,5 +1,6 @@
 """Several devices on JAX: who holds which part of the weights and the batch."""
 
+import contextlib
 import math
 
 import keras
@@ -130,11 +131,42 @@ def mesh_distribution(data_parallel=None, model_parallel=1):
     return _Model(layout_map=igpt_layout_map(mesh), auto_shard_dataset=False)
 
 
+@contextlib.contextmanager
+def on_own_devices():
+    """Inside, the mesh in force is one of this process's own devices.
+
+    For a copy of the model that one of several processes has to itself.
+    """
+    whole = keras.distribution.distribution()
+    keras.distribution.set_distribution(_own_distribution(whole))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(whole)
+
+
+def _own_distribution(whole):
+    import jax
+
+    devices = [f"{d.platform}:{d.id}" for d in jax.local_devices()]
+    shape = whole.device_mesh.shape
+    if len(shape) == 1:
+        mesh = keras.distribution.DeviceMesh([len(devices)], ["batch"], devices)
+        return _Data(device_mesh=mesh, auto_shard_dataset=False)
+    size = math.gcd(shape[1], len(devices))
+    mesh = keras.distribution.DeviceMesh(
+        (len(devices) // size, size), ["batch", "model"], devices
+    )
+    return _Model(layout_map=igpt_layout_map(mesh), auto_shard_dataset=False)
+
+
 class _UnevenBatches:
     """Whole batches on every device where their rows do not divide."""
 
     def get_data_layout(self, data_shape):
-        shares = max(1, self.num_model_replicas // self.num_processes)
+        mesh = self.device_mesh.backend_mesh
+        processes = {device.process_index for device in mesh.devices.flat}
+        shares = max(1, self.num_model_replicas // len(processes))
         if data_shape[0] % shares == 0:
             return super().get_data_layout(data_shape)
         whole = [None] * len(data_shape)
