@@ -52,9 +52,7 @@ def define_flags():
         "On several hosts HOST:PORT of the first one, or of all with commas "
         "between.",
     )
-    flags.DEFINE_integer(
-        "num_processes", None, "Hosts in all.", lower_bound=1
-    )
+    flags.DEFINE_integer("num_processes", None, "Hosts in all.", lower_bound=1)
     flags.DEFINE_integer(
         "process_id", None, "Number of this host, from 0.", lower_bound=0
     )

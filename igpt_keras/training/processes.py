@@ -3,7 +3,6 @@ import os
 import keras
 
 
-
 def join_processes(
     job_addresses=None, num_processes=None, process_id=None, seed=0
 ):

@@ -138,11 +138,17 @@ def on_own_devices():
     For a copy of the model that one of several processes has to itself.
     """
     whole = keras.distribution.distribution()
-    keras.distribution.set_distribution(_own_distribution(whole))
+    stay_on_own_devices()
     try:
         yield
     finally:
         keras.distribution.set_distribution(whole)
+
+
+def stay_on_own_devices():
+    """`on_own_devices` for the rest of the program."""
+    whole = keras.distribution.distribution()
+    keras.distribution.set_distribution(_own_distribution(whole))
 
 
 def _own_distribution(whole):

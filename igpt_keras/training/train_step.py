@@ -201,10 +201,13 @@ class JaxStep:
         # one device JAX does that itself, and would not where it is told to.
         shardings = None
         if on_mesh():
-            shardings = None, [
-                [variable.value.sharding for variable in variables]
-                for variables in self._variables()
-            ]
+            shardings = (
+                None,
+                [
+                    [variable.value.sharding for variable in variables]
+                    for variables in self._variables()
+                ],
+            )
         step = self._step
         if model.jit_compile and not model.run_eagerly:
             step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
