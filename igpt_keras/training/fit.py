@@ -18,6 +18,7 @@ from igpt_keras.terminal import verbosity
 from igpt_keras.training.devices import read_workers
 from igpt_keras.training.evaluation import Evaluation
 from igpt_keras.training.loss_watch import LossWatch
+from igpt_keras.training.processes import leave_processes
 from igpt_keras.training.sharding import on_own_devices
 from igpt_keras.training.sharding import stay_on_own_devices
 from igpt_keras.training.train_step import train_step
@@ -188,10 +189,11 @@ class _Run:
         if not self.has_workers:
             return self.model
         weights = _weights(self.model)
+        if on_mesh():
+            leave_processes()
+            stay_on_own_devices()
         if not self.checkpoint.writes:
             raise SystemExit(0)
-        if on_mesh():
-            stay_on_own_devices()
         return _copy(self.model, weights)
 
     def go(self, batches_from):
