@@ -276,7 +276,6 @@ class JaxStep:
 
         def of_part(carried, part):
             total, loss, others, metrics = carried
-            part = _spread(part)
             (_, (part_loss, others, metrics)), gradients = gradients_of(
                 trainable, others, optimizer, metrics, part
             )
@@ -322,19 +321,3 @@ class JaxStep:
             )
         )
         return scaled, (loss, others, metrics)
-
-
-def _spread(batch):
-    """A part of a batch, a share of it on each device that had some of all.
-
-    What is sliced from a batch lies on a few of the devices.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return batch
-    return keras.tree.map_structure(
-        lambda x: keras.distribution.distribute_tensor(
-            x, distribution.get_data_layout(x.shape)
-        ),
-        batch,
-    )

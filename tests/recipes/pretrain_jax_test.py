@@ -18,6 +18,8 @@ def test_a_mesh_trains_a_run(tmp_path):
     result = recipe.command(
         "pretrain_jax",
         *(*words, "--model_parallel=2", f"--run_dir={run}"),
+        # A BERT does not sample, which takes longest.
+        "--objective=bert",
         *("--vocabulary_size=9", "--steps=2", "--period=2", "--batch_size=8"),
         *("--probe_images=0", "--evaluation_images=30", "--pictures=0"),
         env={
@@ -28,7 +30,7 @@ def test_a_mesh_trains_a_run(tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Explicitly requested dtype" not in result.stderr
-    for name in ("metrics.json", "completions.png", "preset"):
+    for name in ("metrics.json", "preset"):
         assert (run / name).exists()
 
 
