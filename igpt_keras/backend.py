@@ -169,7 +169,11 @@ def num_replicas(model):
 
 
 def has_workers(model):
-    """Whether a model is trained by several processes of `tf.distribute`."""
+    """Whether several processes train a model, each with a part of it all."""
+    if keras.backend.backend() == "jax":
+        # Also of arrays that a training step has taken, which are not read.
+        values = [variable.value for variable in model.variables[:1]]
+        return not all(v.sharding.is_fully_addressable for v in values)
     strategy = getattr(model, "distribute_strategy", None)
     if num_replicas(model) == 1:
         return False
@@ -239,3 +243,102 @@ def model_scope(model):
 def optimizer_step(model):
     """Optimizer steps that a compiled model has taken, as an int."""
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def on_mesh():
+    """Whether a `keras.distribution` is in force, of JAX's devices."""
+    if keras.backend.backend() != "jax":
+        return False
+    return keras.distribution.distribution() is not None
+
+
+def place_batch(batch):
+    """Arrays of a batch on the devices of the distribution in force.
+
+    Args:
+        batch: tree of arrays; of several processes each has its share.
+
+    Returns:
+        The tree, of `jax.Array`s of the whole batch.
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+    return keras.tree.map_structure(
+        lambda x: jax.make_array_from_process_local_data(
+            distribution.get_data_layout(x.shape).backend_layout, x
+        ),
+        batch,
+    )
+
+
+def place_whole_batch(batch):
+    """`place_batch` of a batch that each process has all of.
+
+    A batch that does not divide is on every device.
+    """
+    import jax
+
+    distribution = keras.distribution.distribution()
+
+    def place(x):
+        layout = distribution.get_data_layout(x.shape)
+        if x.shape[0] % distribution.num_model_replicas:
+            axes = [None] * len(x.shape)
+            mesh = distribution.device_mesh
+            layout = keras.distribution.TensorLayout(axes, mesh)
+        return jax.make_array_from_callback(
+            x.shape, layout.backend_layout, lambda index: x[index]
+        )
+
+    return keras.tree.map_structure(place, batch)
+
+
+def whole_array(variable):
+    """A variable's value, of which other processes may hold parts.
+
+    All processes ask for it together.
+    """
+    if keras.backend.backend() == "jax":
+        value = variable.value
+        if not (value.is_fully_addressable or value.is_fully_replicated):
+            from jax.experimental import multihost_utils
+
+            return multihost_utils.process_allgather(value, tiled=True)
+    return keras.ops.convert_to_numpy(variable)
+
+
+def evaluate_on_mesh(model, dataset):
+    """What `model.evaluate` gives under a `keras.distribution`.
+
+    Keras lays out all batches as the first one, which a last one of fewer
+    images does not fit.
+
+    Args:
+        model: compiled Keras model, on JAX.
+        dataset: `tf.data.Dataset` of batches.
+
+    Returns:
+        dict of float.
+    """
+    shapes = keras.tree.map_structure(
+        lambda x: np.zeros([d or 1 for d in x.shape], x.dtype.as_numpy_dtype),
+        dataset.element_spec,
+    )
+    model._symbolic_build(data_batch=shapes)
+    model.make_test_function()
+    model.reset_metrics()
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.metrics_variables,
+    )
+    state = tuple([v.value for v in variables] for variables in groups)
+    for batch in dataset.as_numpy_iterator():
+        batches = iter([place_whole_batch(batch)])
+        _, state = model.test_function(state, batches)
+    # What was passed in is no longer there.
+    for variables, values in zip(groups, state):
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+    return {k: float(v) for k, v in model.get_metrics_result().items()}

@@ -10,6 +10,7 @@ import numpy as np
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
+from igpt_keras.backend import whole_array
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
 from igpt_keras.storage.checkpoint_directory import copy_checkpoint
 from igpt_keras.storage.checkpoint_directory import read_checkpoint
@@ -105,9 +106,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             OSError: if it cannot be written, and not `in_background`.
         """
         self.place = place
+        if not self.writes and not has_workers(self.model):
+            return
+        # All processes gather what each has a part of.
+        arrays, variables = _state(self.model)
         if not self.writes:
             return
-        arrays, variables = _state(self.model)
         if not all(np.isfinite(a).all() for a in arrays.values()):
             raise FloatingPointError(
                 f"Weights are not finite after step {place['step']:,}: "
@@ -384,7 +388,7 @@ def _state(model):
     variables = _variables(model)
     arrays = {
         # A copy, since the backend may write into its own.
-        key: np.array(keras.ops.convert_to_numpy(variable))
+        key: np.array(whole_array(variable))
         for key, variable in variables.items()
     }
     return arrays, {

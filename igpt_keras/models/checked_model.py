@@ -4,7 +4,9 @@ from absl import logging
 from keras import ops
 
 from igpt_keras.backend import concrete
+from igpt_keras.backend import evaluate_on_mesh
 from igpt_keras.backend import num_replicas
+from igpt_keras.backend import on_mesh
 from igpt_keras.models.check_replicas import check_replicas
 
 
@@ -66,7 +68,12 @@ class CheckedModel(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         y, kwargs = self._check_data(x, y, kwargs)
-        result = super().evaluate(x, y, *args, **kwargs)
+        if on_mesh() and hasattr(x, "element_spec") and not args:
+            result = evaluate_on_mesh(self, x)
+            if not kwargs.get("return_dict"):
+                result = self._flatten_metrics_in_order(result)
+        else:
+            result = super().evaluate(x, y, *args, **kwargs)
         loss = result["loss"] if isinstance(result, dict) else result
         _name_nan(np.ravel(loss)[0])
         return result

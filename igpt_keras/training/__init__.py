@@ -12,6 +12,7 @@ from igpt_keras.training.learning_rate_search import search_learning_rate
 from igpt_keras.training.linear_probes import linear_probes
 from igpt_keras.training.loss_watch import LossWatch
 from igpt_keras.training.optimizer import paper_adam
+from igpt_keras.training.processes import join_processes
 from igpt_keras.training.replicas import rebuilt
 from igpt_keras.training.replicas import shared_evenly
 from igpt_keras.training.run_directory import RunDirectory
@@ -23,3 +24,6 @@ from igpt_keras.training.schedule import choose_period
 from igpt_keras.training.schedule import finetuning_schedule
 from igpt_keras.training.schedule import milestone_epochs
 from igpt_keras.training.schedule import pretraining_schedule
+from igpt_keras.training.sharding import device_mesh
+from igpt_keras.training.sharding import igpt_layout_map
+from igpt_keras.training.sharding import mesh_distribution

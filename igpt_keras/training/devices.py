@@ -7,6 +7,9 @@ import sys
 import keras
 
 from igpt_keras.program import interrupts
+from igpt_keras.training.processes import read_processes
+from igpt_keras.training.sharding import check_batch
+from igpt_keras.training.sharding import mesh_distribution
 
 # Seconds in which a TPU must answer.
 _TIMEOUT = 5.0
@@ -22,9 +25,13 @@ class Devices:
             `"mirrored"`: all GPUs of this machine. Defaults to `"auto"`.
         tpu: str, `"local"`, a name or `grpc://ADDRESS:PORT`: a TPU in place of
             these. Defaults to `None`.
+        data_parallel: int. On JAX, see `device_mesh`. Defaults to `None`.
+        model_parallel: int. There, all devices as a mesh in place of these.
+            Defaults to `None`: one device.
 
     Attributes:
         strategy: the `tf.distribute` strategy, or `None`.
+        distribution: the `keras.distribution`, or `None`.
         num_workers: int. Processes that train together.
         is_chief: bool. Whether this one of them writes.
 
@@ -33,12 +40,23 @@ class Devices:
             TPU.
     """
 
-    def __init__(self, strategy="auto", tpu=None):
-        self.strategy = None
+    def __init__(
+        self,
+        strategy="auto",
+        tpu=None,
+        data_parallel=None,
+        model_parallel=None,
+    ):
+        self.strategy = self.distribution = None
         self.num_workers, self.is_chief = read_workers()
         if not self.is_chief:
             # What is said, one of all says.
             sys.stdout = open(os.devnull, "w")
+        if data_parallel or model_parallel:
+            self.distribution = mesh_distribution(
+                data_parallel, model_parallel or 1
+            )
+            return
         if tpu is not None:
             _need_tensorflow("--tpu")
             self.strategy = _tpu_strategy(tpu)
@@ -71,12 +89,17 @@ class Devices:
     @property
     def num_replicas(self):
         """int. Copies of the model."""
+        if self.distribution is not None:
+            return self.distribution.num_model_replicas
         if self.strategy is None:
             return 1
         return self.strategy.num_replicas_in_sync
 
     def scope(self, batch_size, micro_batches=1):
         """Where a model is built, and what belongs to it.
+
+        A distribution stays in force after it, for all that the model is
+        called on.
 
         Args:
             batch_size: int. Images in a batch, over all replicas.
@@ -89,16 +112,9 @@ class Devices:
         Raises:
             ValueError: if a batch does not divide among them.
         """
-        parts = self.num_replicas * micro_batches
-        if batch_size % parts:
-            down = batch_size // parts * parts
-            micro = f" and {micro_batches} micro-batches"
-            raise ValueError(
-                f"batch_size={batch_size} does not divide among "
-                f"{self.num_replicas} replicas"
-                f"{micro if micro_batches > 1 else ''}; use {down or parts} or "
-                f"{down + parts}."
-            )
+        check_batch(batch_size, self.num_replicas, micro_batches)
+        if self.distribution is not None:
+            keras.distribution.set_distribution(self.distribution)
         if self.strategy is None:
             return contextlib.nullcontext()
         return self.strategy.scope()
@@ -114,7 +130,12 @@ def _need_tensorflow(flag):
 
 
 def read_workers():
-    """How many workers `TF_CONFIG` names, and whether this one is the chief."""
+    """How many processes train together, and whether this one is the chief.
+
+    Those of `TF_CONFIG`, or of `join_processes`.
+    """
+    if keras.backend.backend() == "jax":
+        return read_processes()
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
         cluster = config["cluster"]

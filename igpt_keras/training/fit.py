@@ -8,6 +8,8 @@ import numpy as np
 
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import model_scope
+from igpt_keras.backend import on_mesh
+from igpt_keras.backend import whole_array
 from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.callbacks.restarted_logs import restart_logs
 from igpt_keras.program import interrupts
@@ -16,7 +18,9 @@ from igpt_keras.terminal import verbosity
 from igpt_keras.training.devices import read_workers
 from igpt_keras.training.evaluation import Evaluation
 from igpt_keras.training.loss_watch import LossWatch
-from igpt_keras.training.replicas import rebuilt
+from igpt_keras.training.processes import leave_processes
+from igpt_keras.training.sharding import on_own_devices
+from igpt_keras.training.sharding import stay_on_own_devices
 from igpt_keras.training.train_step import train_step
 
 CHECKPOINT_MINUTES = 10.0
@@ -184,18 +188,25 @@ class _Run:
         """The model to go on with; does not come back in other workers."""
         if not self.has_workers:
             return self.model
+        weights = _weights(self.model)
+        if on_mesh():
+            leave_processes()
+            stay_on_own_devices()
         if not self.checkpoint.writes:
             raise SystemExit(0)
-        return _copy(self.model)
+        return _copy(self.model, weights)
 
     def go(self, batches_from):
         """Trains to the end."""
         verbose = verbosity(self.verbose)
         callbacks = [*self.callbacks]
         self.shown = self.model
-        if self.has_workers and callbacks:
-            # What is read of the model by one of the workers only.
-            self.shown = _copy(self.model)
+        if self.has_workers:
+            weights = _weights(self.model)
+            if callbacks:
+                # What is read of the model by one of the workers only.
+                with self._alone():
+                    self.shown = _copy(self.model, weights)
         if self.curves is not None:
             callbacks.append(self.curves)
         if self.checkpoint.writes:
@@ -209,7 +220,8 @@ class _Run:
             steps=self.period,
         )
         self.model.stop_training = self.shown.stop_training = False
-        callbacks.on_train_begin()
+        with self._alone():
+            callbacks.on_train_begin()
         iterator = None
         try:
             while True:
@@ -228,7 +240,14 @@ class _Run:
             if self.curves is not None:
                 self.curves.flush()
             raise
-        callbacks.on_train_end(logs)
+        with self._alone():
+            callbacks.on_train_end(logs)
+
+    def _alone(self):
+        """Where one of several processes uses its copy of the model."""
+        if self.has_workers and on_mesh():
+            return on_own_devices()
+        return contextlib.nullcontext()
 
     def _train_epoch(self, iterator, callbacks):
         """The rest of an epoch, and a checkpoint of its end."""
@@ -292,10 +311,12 @@ class _Run:
         """Validation and what follows; the numbers of the epoch."""
         logs = self._metrics()
         logs.update(self.evaluation())
+        weights = _weights(self.model) if self.has_workers else None
         if self.shown is not self.model:
-            self.shown.set_weights(self.model.get_weights())
+            self.shown.set_weights(weights)
             self.shown.optimizer.iterations.assign(self.step)
-        callbacks.on_epoch_end(self.epoch - 1, logs)
+        with self._alone():
+            callbacks.on_epoch_end(self.epoch - 1, logs)
         self.progress.events += self.watch.events
         self.watch.events = []
         self.checkpoint.finish_epoch(logs)
@@ -345,9 +366,15 @@ def _is_of_another_worker(error):
     return "Collective ops is aborted" in text or "unhealthy" in text
 
 
-def _copy(model):
+def _weights(model):
+    """A model's weights as arrays; all processes ask together."""
+    return [whole_array(variable) for variable in model.weights]
+
+
+def _copy(model, weights):
     """A model outside of the strategy of several workers, and its optimizer."""
-    copy = rebuilt(model)
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(weights)
     optimizer = model.optimizer
     copy.compile(type(optimizer).from_config(optimizer.get_config()))
     copy.optimizer.build(copy.trainable_variables)

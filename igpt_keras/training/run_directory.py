@@ -12,6 +12,8 @@ from igpt_keras.storage.writable_directory import make_writable_directory
 NOT_OF_A_RUN = (
     *("run_dir", "strategy", "tpu", "micro_batches", "steps_per_call"),
     *("remat", "num_devices", "device_memory"),
+    *("data_parallel", "model_parallel"),
+    *("job_addresses", "num_processes", "process_id"),
     *("checkpoint_minutes", "checkpoint_steps", "log_every"),
     *("allow_config_change", "dry_run", "milestones", "pictures", "beside"),
     *("probe_datasets", "probe_every", "probe_layers"),

@@ -49,7 +49,7 @@ class SafeAdam(keras.optimizers.Adam):
             ):
                 initializer = keras.initializers.Constant(value)
                 counter = self.add_variable(
-                    (), initializer, "int64", "only_first_replica", name=name
+                    (), initializer, "int", "only_first_replica", name=name
                 )
                 setattr(self, name, counter)
         super().build(variables)
@@ -66,7 +66,8 @@ class SafeAdam(keras.optimizers.Adam):
         for gradient, variable in zip(grads, trainable_variables):
             self.update_step(gradient, variable, self.learning_rate)
         for variable, value in zip(changed, before):
-            variable.assign(ops.where(keep, variable, value))
+            after = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(keep, after, value))
         self._count(keep)
 
     def _apply_on_replicas(self, grads, variables):
@@ -114,11 +115,16 @@ class SafeAdam(keras.optimizers.Adam):
         return ops.isfinite(norm), grads
 
     def _count(self, keep):
-        skipped = ops.cast(ops.logical_not(keep), "int64")
-        last = ops.where(keep, self.last_skipped_step, self.iterations)
+        skipped = ops.cast(ops.logical_not(keep), self.skipped_steps.dtype)
+        # JAX's `where` takes no variables.
+        last = ops.where(
+            keep,
+            ops.convert_to_tensor(self.last_skipped_step),
+            ops.convert_to_tensor(self.iterations),
+        )
         for variable, value in (
             (self.skipped_steps, self.skipped_steps + skipped),
             (self.skipped_in_a_row, (self.skipped_in_a_row + 1) * skipped),
             (self.last_skipped_step, last),
         ):
-            variable.assign(ops.cast(value, "int64"))
+            variable.assign(ops.cast(value, variable.dtype))

@@ -9,6 +9,10 @@ import numpy as np
 
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import num_replicas
+from igpt_keras.backend import on_mesh
+from igpt_keras.backend import place_batch
+from igpt_keras.training.processes import any_process
+from igpt_keras.training.processes import share_of_data
 
 
 def train_step(model, micro_batches=1, steps_per_call=1):
@@ -193,15 +197,20 @@ class JaxStep:
         self.micro_batches = micro_batches
         self.steps_per_call = steps_per_call
         self._state = None
-        shardings = [
-            [variable.value.sharding for variable in variables]
-            for variables in self._variables()
-        ]
+        # What comes back is placed as what went in, or it compiles again. On
+        # one device JAX does that itself, and would not where it is told to.
+        shardings = None
+        if on_mesh():
+            shardings = (
+                None,
+                [
+                    [variable.value.sharding for variable in variables]
+                    for variables in self._variables()
+                ],
+            )
         step = self._step
         if model.jit_compile and not model.run_eagerly:
-            step = jax.jit(
-                step, donate_argnums=0, out_shardings=(None, shardings)
-            )
+            step = jax.jit(step, donate_argnums=0, out_shardings=shardings)
         self._jitted = step
 
     def __call__(self, iterator, stop=False):
@@ -215,16 +224,21 @@ class JaxStep:
         for _ in range(self.steps_per_call):
             loss, self._state = self._jitted(self._state, next(iterator))
             losses.append(loss)
+        if has_workers(self.model):
+            stop = any_process(stop)
         losses = np.array([float(loss) for loss in losses])
         finite = np.isfinite(losses)
         return float(losses[finite].sum()), int(finite.sum()), stop
 
     def iterate(self, batches_from, step):
         """What `__call__` takes; see `TensorFlowStep`."""
-        batches = batches_from(step)
+        if has_workers(self.model):
+            batches = batches_from(step, share_of_data())
+        else:
+            batches = batches_from(step)
         if hasattr(batches, "as_numpy_iterator"):
             batches = batches.as_numpy_iterator()
-        return map(_place, batches)
+        return map(place_batch, batches) if on_mesh() else batches
 
     def sync(self):
         """Brings what was trained back into the model."""
@@ -307,18 +321,3 @@ class JaxStep:
             )
         )
         return scaled, (loss, others, metrics)
-
-
-def _place(batch):
-    """A batch on the devices of the distribution in force."""
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return batch
-    import jax
-
-    return keras.tree.map_structure(
-        lambda x: jax.make_array_from_process_local_data(
-            distribution.get_data_layout(x.shape).backend_layout, x
-        ),
-        batch,
-    )
