@@ -231,6 +231,9 @@ class _Run:
                             batches_from, self.step
                         )
                     self._train_epoch(iterator, callbacks)
+                else:
+                    # Its steps were taken by an earlier process.
+                    callbacks.on_epoch_begin(self.epoch - 1)
                 logs = self._end_epoch(callbacks)
                 if self.model.stop_training or self.step >= self.steps:
                     break

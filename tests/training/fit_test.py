@@ -46,8 +46,7 @@ def fit(model, directory, steps=12, **options):
         steps=steps,
         checkpoint=checkpoint,
         progress=progress,
-        verbose=0,
-        **options,
+        **{"verbose": 0, **options},
     )
     return checkpoint, progress
 
@@ -123,7 +122,8 @@ def test_a_checkpoint_stands_before_validation(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(TensorFlowStep, "__call__", killed)
-        checkpoint, found = fit(resumed, tmp_path / "parts", steps=4)
+        # With the progress bar, which an epoch begins with.
+        checkpoint, found = fit(resumed, tmp_path / "parts", steps=4, verbose=1)
     assert_equal(state(resumed), state(whole))
     assert found.epochs == expected.epochs
     assert checkpoint.place["evaluated"] and checkpoint.best_epoch == 1
