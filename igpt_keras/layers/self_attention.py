@@ -80,12 +80,30 @@ class SelfAttention(keras.layers.Layer):
             (*input_shape[:-1], self.num_heads, head_dim)
         )
 
+    def prepare(self, queries, keys, positions):
+        """Queries and keys before their products, for subclasses to change.
+
+        A layer with rotary positions or norms here is right in `call` and in
+        `decode`.
+
+        Args:
+            queries: float tensor `(B, n, H, K)`.
+            keys: float tensor, as `queries`.
+            positions: int32 tensor `(n,)`, where they are in the sequence.
+
+        Returns:
+            `(queries, keys)`; here as they are.
+        """
+        return queries, keys
+
     def call(self, inputs):
-        attended = ops.dot_product_attention(
+        queries, keys = self.prepare(
             self.query(inputs),
             self.key(inputs),
-            self.value(inputs),
-            is_causal=self.causal,
+            ops.arange(ops.shape(inputs)[1], dtype="int32"),
+        )
+        attended = ops.dot_product_attention(
+            queries, keys, self.value(inputs), is_causal=self.causal
         )  # (B, N, H, K)
         return self.output_projection(attended)
 
@@ -103,13 +121,16 @@ class SelfAttention(keras.layers.Layer):
             `position` filled in.
         """
         start = (0, position, 0, 0)
-        keys = ops.slice_update(keys, start, self.key(inputs))
+        query, key = self.prepare(
+            self.query(inputs), self.key(inputs), ops.reshape(position, (1,))
+        )
+        keys = ops.slice_update(keys, start, key)
         values = ops.slice_update(values, start, self.value(inputs))
         # `is_causal` aligns masks at the top left, so it would show one query
         # the first key only.
         visible = ops.arange(ops.shape(keys)[1]) <= position
         attended = ops.dot_product_attention(
-            self.query(inputs), keys, values, mask=visible[None, None, None]
+            query, keys, values, mask=visible[None, None, None]
         )
         return self.output_projection(attended), keys, values
 

@@ -1,5 +1,4 @@
 import keras
-from keras import initializers
 from keras import layers
 from keras import ops
 
@@ -9,7 +8,6 @@ from igpt_keras.backend import concrete
 from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.dropout import Dropout
-from igpt_keras.layers.tied_head import TiedHead
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
@@ -22,10 +20,12 @@ from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
+from igpt_keras.models.output_head import output_head
+from igpt_keras.models.own_network import find_block
+from igpt_keras.models.own_network import registered_name
 from igpt_keras.storage.user_path import user_path
 
 OBJECTIVES = ("autoregressive", "bert")
-HEADS = ("zeros", "normal", "tied")
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -67,6 +67,11 @@ class IGPT(CheckedModel):
             branch's outputs, that training drops. Defaults to 0.
         remat: bool. Whether training recomputes every block in the backward
             pass to save memory, see `TransformerBlock`. Defaults to `False`.
+        block: class, or function, with the arguments of `TransformerBlock`,
+            that makes one block. Registered by
+            `keras.saving.register_keras_serializable` it is in what is saved.
+            Defaults to `None`, `TransformerBlock`. `docs/variants.md` has
+            others.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -105,6 +110,7 @@ class IGPT(CheckedModel):
         depth_scaled_mlp=False,
         dropout=0.0,
         remat=False,
+        block=None,
         dtype=None,
         **kwargs,
     ):
@@ -121,8 +127,6 @@ class IGPT(CheckedModel):
             raise ValueError(
                 f"Unknown objective {objective!r}; choose one of {OBJECTIVES}."
             )
-        if head not in HEADS:
-            raise ValueError(f"Unknown head {head!r}; choose one of {HEADS}.")
         if hidden_dim % num_heads:
             raise ValueError(
                 f"num_heads={num_heads} does not divide hidden_dim="
@@ -139,8 +143,9 @@ class IGPT(CheckedModel):
             dtype=dtype,
             name="embedding",
         )
+        block = find_block(block, TransformerBlock)
         blocks = [
-            TransformerBlock(
+            block(
                 num_heads,
                 num_layers,
                 causal=causal,
@@ -155,7 +160,7 @@ class IGPT(CheckedModel):
         final_norm = layers.RMSNormalization(
             epsilon=1e-5, dtype=dtype, name="final_norm"
         )
-        head_layer = _build_head(head, embedding)
+        head_layer = output_head(head, embedding)
 
         # === Functional model ===
         shape = (sequence_length,)
@@ -168,8 +173,8 @@ class IGPT(CheckedModel):
             inputs = {"token_ids": token_ids, "mask": mask}
             x = embedding(token_ids, mask)
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
-        for block in blocks:
-            x = block(x)
+        for layer in blocks:
+            x = layer(x)
         x = head_layer(final_norm(x))
         super().__init__(inputs=inputs, outputs=x, **kwargs)
         # A functional model's own policy is the global one; `compile` adds
@@ -191,6 +196,7 @@ class IGPT(CheckedModel):
         self.depth_scaled_mlp = depth_scaled_mlp
         self.dropout = dropout
         self.remat = remat
+        self.block = block
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -374,6 +380,7 @@ class IGPT(CheckedModel):
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "dropout": self.dropout,
             "remat": self.remat,
+            "block": registered_name(self.block),
         }
 
     @classmethod
@@ -429,20 +436,3 @@ class IGPT(CheckedModel):
                 tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
-
-
-def _build_head(kind, embedding):
-    """The layer that gives the logits, see `IGPT`."""
-    if kind == "tied":
-        return TiedHead(embedding, dtype="float32", name="head")
-    kernel = "zeros"
-    if kind == "normal":
-        # Not made where it is not used: it takes a seed from the others.
-        kernel = initializers.RandomNormal(stddev=0.02)
-    return layers.Dense(
-        embedding.vocabulary_size,
-        use_bias=False,
-        kernel_initializer=kernel,
-        dtype="float32",
-        name="head",
-    )
