@@ -39,7 +39,7 @@ class IGPT(CheckedModel):
     initialised by depth, and the output head is untied and starts at zero, so
     that a fresh model's loss is exactly `ln V`.
 
-    Start token and shift are inside: train on `x = y = token_ids`, and
+    Start token and shift are inside: `fit(token_ids)` trains on `x = y`, and
     `logits[:, i]` scores token `i`. `compile` without a loss uses the
     objective's own, in nats per token:
 
@@ -97,6 +97,8 @@ class IGPT(CheckedModel):
     >>> IGPT.from_preset("igpt_nano", sequence_length=64).num_layers
     8
     """
+
+    _has_own_targets = False
 
     def __init__(
         self,
@@ -248,25 +250,28 @@ class IGPT(CheckedModel):
             inputs,
             (None, self.sequence_length),
             self.vocabulary_size,
-            "Use the tokenizer this model was made for, or build the model "
-            f"for yours; it has vocabulary_size={self.vocabulary_size} and "
+            "Images become token ids by `tokenizer(images)`. Use the tokenizer "
+            "this model was made for, or build the model for yours; it has "
+            f"vocabulary_size={self.vocabulary_size} and "
             f"sequence_length={self.sequence_length}.",
         )
 
     def check_targets(self, targets):
         """Raises a `ValueError` unless `targets` are token ids `(B, N)`.
 
-        With a loss of your own other targets may be right, and none are
-        checked.
+        `None` are those of the inputs. With a loss of your own other targets
+        may be right, and none are checked.
         """
-        if self._has_own_targets:
+        if self._has_own_targets or targets is None:
             return
         check_ids(
             "y",
             targets,
             (None, self.sequence_length),
             self.vocabulary_size,
-            "An IGPT predicts its own input: train on x = y = token_ids.",
+            "An IGPT predicts its own input: leave y out, and labels out of a "
+            "dataset: `dataset.map(lambda token_ids, labels: token_ids)`. "
+            "`IGPTClassifier(model, num_classes)` learns labels.",
         )
 
     def check_weights(self, sample_weight):
@@ -334,6 +339,7 @@ class IGPT(CheckedModel):
         if not outside_replicas():  # where Keras averages the first batch
             self.check_targets(y)
         token_ids = x["token_ids"] if isinstance(x, dict) else x
+        y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
         if self.objective == "bert":
             hidden = self.token_weights(x["mask"])
@@ -349,6 +355,7 @@ class IGPT(CheckedModel):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
         if self.objective == "bert":
             y_pred = Masked(x["mask"])(y_pred)
+        y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
         return super().compute_metrics(x, y, y_pred, weight)
 

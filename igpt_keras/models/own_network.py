@@ -152,20 +152,22 @@ def check_decodes(model):
 
     `sample` follows `decode` of the embedding, the blocks and their attention.
     A class that overrides `call` alone would be trained as one network and
-    sampled as another.
+    sampled as another. `sample` itself refuses BERT, and what is no `IGPT`.
     """
     model = getattr(model, "igpt", model)
-    objective = getattr(model, "objective", None)
-    if objective not in (None, "autoregressive", "bert"):
+    is_igpt = MODEL in map(shown_name, type(model).__mro__)
+    if not is_igpt or model.objective == "bert":
+        return
+    if model.objective != "autoregressive":
         raise ValueError(
             "sample needs the autoregressive objective, received a model of "
-            f"the objective {objective!r}."
+            f"the objective {model.objective!r}."
         )
-    blocks = getattr(model, "blocks", ())
-    parts = [model.embedding] if hasattr(model, "embedding") else []
-    for block in blocks:
-        attention = getattr(block, "attention", None)
-        parts += [block] if attention is None else [block, attention]
+    parts = [model.embedding, *model.blocks]
+    # A `decode` of one's own need not follow that of `attention`.
+    parts += [
+        b.attention for b in model.blocks if _definer(b, "decode") == BLOCK
+    ]
     for part in parts:
         if not _follows(part):
             raise ValueError(
@@ -175,7 +177,7 @@ def check_decodes(model):
                 "SelfAttention.decode do. Training, probes and evaluation "
                 "need none."
             )
-    if hasattr(model, "embedding") and _definer(model, "call") != MODEL:
+    if _definer(model, "call") != MODEL:
         raise ValueError(
             f"{type(model).__name__} overrides `call`, which sample does not "
             "follow: it would draw from another network. Move what it does "

@@ -239,6 +239,21 @@ def test_greedy_samples_are_the_networks_own():
     assert (igpt_keras.sample(plain, 3, temperature=0) != token_ids).any()
 
 
+@register
+class DecodingBlock(CallBlock):
+    """A `decode` that is no cached one, and needs none of its attention."""
+
+    attention_class = ReversedAttention
+
+    def decode(self, inputs, keys, values, position):
+        return inputs, keys, values
+
+
+def test_sample_follows_a_decode_of_ones_own():
+    model = own_model(block=DecodingBlock, num_layers=1)
+    assert igpt_keras.sample(model, num_samples=1).shape == (1, 16)
+
+
 class CallIGPT(igpt_keras.IGPT):
     def call(self, inputs, training=None, mask=None):
         return -super().call(inputs, training=training, mask=mask)
