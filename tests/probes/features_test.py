@@ -174,6 +174,15 @@ for model in (plain, mirrored):
                 features, found = igpt_keras.extract_features(model, data)
             np.testing.assert_array_equal(found, labels)
             np.testing.assert_allclose(features, expected, atol=1e-5)
+# What is kept with the model from one strategy's scope is not for another's.
+again = tiny.model()
+for scope in (two.scope, one.scope, contextlib.nullcontext):
+    with scope():
+        features, _ = igpt_keras.extract_features(again, dataset)
+        kept = igpt_keras.probes.features.feature_extractor(again)
+        strategy = tf.distribute.get_strategy()
+        assert kept.feature_model.distribute_strategy is strategy
+    np.testing.assert_allclose(features, expected, atol=1e-5)
 """
 
 
