@@ -162,6 +162,18 @@ def replica_id():
     return 0 if context is None else context.replica_id_in_sync_group
 
 
+def current_strategy():
+    """The `tf.distribute` strategy in whose scope code runs.
+
+    What is built there belongs to it. `None` on other backends.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy()
+
+
 def num_replicas(model):
     """Replicas that the model's variables live on, 1 without a strategy."""
     strategy = getattr(model, "distribute_strategy", None)

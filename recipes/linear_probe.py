@@ -86,7 +86,7 @@ def main(args):
     run.make_for_results()
 
     keras.utils.set_random_seed(args.seed)
-    untrained = igpt_keras.IGPT.from_config(model.get_config())
+    untrained = type(model).from_config(model.get_config())
     with contextlib.ExitStack() as stack:
         directory = None
         if args.features_on_disk:

@@ -12,7 +12,7 @@ from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.callbacks.only_shows import only_shows
-from igpt_keras.probes.features import FeatureExtractor
+from igpt_keras.probes.features import feature_extractor
 from igpt_keras.probes.hold_out import why_no_probe
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import REGULARIZATION
@@ -51,7 +51,8 @@ class LinearProbe(keras.callbacks.Callback):
 
     Weights, optimizer and random state are left as they were: a run with the
     probe has the losses of a run without it. Works under a tf.distribute
-    strategy, and on an `IGPTClassifier`. Use one callback for each dataset.
+    strategy, on an `IGPTClassifier`, and on any model that `extract_features`
+    takes. Use one callback for each dataset.
 
     Args:
         train: iterable of `(token_ids, labels)` batches that the probe is
@@ -72,7 +73,10 @@ class LinearProbe(keras.callbacks.Callback):
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
     Attributes:
-        history: list of dicts, one a probe:
+        fit_history: the part of `history` that the fit which runs, or ran
+            last, has added; what `logs` and TensorBoard show is of it.
+        history: list of dicts, one a probe, of all fits in turn: it grows on
+            in a second `fit`. Of each
             `name`; `step` (optimizer steps), `epoch` (finished epochs),
             `seconds`; `layers`, and for each `accuracy` (on test),
             `held_out_accuracy` (what layer and C were chosen by) and
@@ -133,6 +137,7 @@ class LinearProbe(keras.callbacks.Callback):
         self.regularization = check_regularization(regularization)
         self.verbose = verbose
         self.history = []
+        self._before = 0
         self._extract = None
         self._writers = {}
 
@@ -144,14 +149,18 @@ class LinearProbe(keras.callbacks.Callback):
         copied._model, copied._extract, copied._writers = None, None, {}
         return copied
 
+    @property
+    def fit_history(self):
+        return self.history[self._before :]
+
     def on_train_begin(self, logs=None):
-        self.history = []
+        self._before = len(self.history)
         self._writers = {}
         self._epoch = 0
         # A model made here would otherwise fall outside the strategy whose
         # variables it reads.
         with model_scope(self.model):
-            self._extract = FeatureExtractor(self.model)
+            self._extract = feature_extractor(self.model)
         num_layers = self._extract.num_layers
         self._layers = sorted(set(self.layers or range(num_layers)))
         if not 0 <= self._layers[0] <= self._layers[-1] < num_layers:
@@ -177,15 +186,15 @@ class LinearProbe(keras.callbacks.Callback):
         if logs is None:
             return
         accuracy, layer = float("-inf"), -1
-        if self.history:
-            accuracy = _chosen_accuracy(self.history[-1])
-            layer = self.history[-1]["chosen_layer"]
+        if self.fit_history:
+            accuracy = _chosen_accuracy(self.fit_history[-1])
+            layer = self.fit_history[-1]["chosen_layer"]
         logs[_LogKey(f"val_probe_{self.name}_accuracy")] = accuracy
         logs[_LogKey(f"val_probe_{self.name}_layer")] = layer
 
     def on_train_end(self, logs=None):
         # Training that stopped early ends on an epoch that was not probed.
-        probed = self.history[-1]["epoch"] if self.history else 0
+        probed = self.fit_history[-1]["epoch"] if self.fit_history else 0
         if self._epoch != probed:
             self._probe()
         for writer in self._writers.values():
@@ -256,7 +265,7 @@ class LinearProbe(keras.callbacks.Callback):
             for key in ("chosen_layer", "standard_error"):
                 tf.summary.scalar(f"{group}/{key}", record[key])
             tf.summary.image(
-                f"{group}/curve", probe_curve_image(self.history)[None]
+                f"{group}/curve", probe_curve_image(self.fit_history)[None]
             )
         # A run a line, since TensorBoard colours runs and names them.
         after_step = self._writer(f"after_step_{step:08d}")

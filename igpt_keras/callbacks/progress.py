@@ -19,7 +19,7 @@ class Progress(keras.callbacks.Callback):
     probes and pictures, which are `probe_seconds` and `picture_seconds`;
     `epochs`, of each its number from 1 as `epoch`, the optimizer steps taken
     as `step`, and the numbers in Keras's `logs`; and `probes`, the records of
-    `LinearProbe.history`, each with the `validation_loss` of its epoch, so that
+    `LinearProbe`, each with the `validation_loss` of its epoch, so that
     loss can be drawn against accuracy. Put it behind both in the list of
     callbacks.
 
@@ -99,7 +99,7 @@ class Progress(keras.callbacks.Callback):
 
     def _write(self):
         elapsed = time.perf_counter() - self._start
-        records = [r for probe in self.callbacks for r in probe.history]
+        records = [r for probe in self.callbacks for r in probe.fit_history]
         probing = sum(record["seconds"] for record in records)
         drawing = sum(log.seconds for log in self.pictures)
         now = elapsed - probing - drawing, probing, drawing

@@ -80,14 +80,24 @@ class SelfAttention(keras.layers.Layer):
             (*input_shape[:-1], self.num_heads, head_dim)
         )
 
+    def prepare(self, queries, keys, positions):
+        """Queries and keys before their products, for subclasses to change.
+
+        A layer with rotary positions or norms here is right in `call`, `prefill`
+        and `decode`.
+
+        Args:
+            queries: float tensor `(B, n, H, K)`.
+            keys: float tensor, as `queries`.
+            positions: int32 tensor `(n,)`, where they are in the sequence.
+
+        Returns:
+            `(queries, keys)`; here as they are.
+        """
+        return queries, keys
+
     def call(self, inputs):
-        attended = ops.dot_product_attention(
-            self.query(inputs),
-            self.key(inputs),
-            self.value(inputs),
-            is_causal=self.causal,
-        )  # (B, N, H, K)
-        return self.output_projection(attended)
+        return self.prefill(inputs)[0]
 
     def prefill(self, inputs):
         """`call`, and what `decode` needs to go on from there.
@@ -98,10 +108,15 @@ class SelfAttention(keras.layers.Layer):
         Returns:
             `(outputs, keys, values)`: `(B, P, D)`, and twice `(B, H, P, K)`.
         """
-        keys, values = self.key(inputs), self.value(inputs)
-        attended = ops.dot_product_attention(
-            self.query(inputs), keys, values, is_causal=self.causal
+        queries, keys = self.prepare(
+            self.query(inputs),
+            self.key(inputs),
+            ops.arange(ops.shape(inputs)[1], dtype="int32"),
         )
+        values = self.value(inputs)
+        attended = ops.dot_product_attention(
+            queries, keys, values, is_causal=self.causal
+        )  # (B, N, H, K)
         outputs = self.output_projection(attended)
         return outputs, _heads_first(keys), _heads_first(values)
 
@@ -120,12 +135,15 @@ class SelfAttention(keras.layers.Layer):
             `(outputs, keys, values)`: `(B, 1, D)`, and the two caches with
             `position` filled in.
         """
+        query, key = self.prepare(
+            self.query(inputs), self.key(inputs), ops.reshape(position, (1,))
+        )
         start = (0, 0, position, 0)
-        keys = ops.slice_update(keys, start, _heads_first(self.key(inputs)))
+        keys = ops.slice_update(keys, start, _heads_first(key))
         values = ops.slice_update(
             values, start, _heads_first(self.value(inputs))
         )
-        query = _heads_first(self.query(inputs))
+        query = _heads_first(query)
         scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
         visible = ops.arange(keys.shape[2]) <= position

@@ -13,6 +13,7 @@ def quick_gelu(x):
     return x * ops.sigmoid(1.702 * x)
 
 
+@keras.saving.register_keras_serializable(package="igpt_keras")
 class TransformerBlock(keras.layers.Layer):
     """Pre-norm GPT-2 block of Image GPT (section 2.2 of the paper).
 
@@ -23,6 +24,11 @@ class TransformerBlock(keras.layers.Layer):
     deviation 0.02 whatever the depth.
 
     `attention_norm` is where the paper takes the features of a layer.
+
+    A subclass that sets `attention_class`, or overrides `activation` (float
+    `(B, N, 4 D)` to the same), is another network of which `call` and `decode`
+    are right; one that overrides `call` overrides `decode` with it, or is not
+    sampled from.
 
     Args:
         num_heads: int. Number of attention heads.
@@ -51,6 +57,8 @@ class TransformerBlock(keras.layers.Layer):
     >>> tuple(block(keras.random.normal((3, 4, 8))).shape)
     (3, 4, 8)
     """
+
+    attention_class = SelfAttention
 
     def __init__(
         self,
@@ -89,7 +97,7 @@ class TransformerBlock(keras.layers.Layer):
             )
 
         self.attention_norm = norm("attention_norm")
-        self.attention = SelfAttention(
+        self.attention = self.attention_class(
             self.num_heads,
             self.num_layers,
             causal=self.causal,
@@ -97,7 +105,7 @@ class TransformerBlock(keras.layers.Layer):
             name="attention",
         )
         self.mlp_norm = norm("mlp_norm")
-        self.mlp_up = dense(4 * width, "mlp_up", quick_gelu)
+        self.mlp_up = dense(4 * width, "mlp_up", self.activation)
         depth = self.num_layers if self.depth_scaled_mlp else 1
         self.mlp_down = dense(width, "mlp_down", stddev=0.02 * depth**-0.5)
         for layer in (
@@ -109,6 +117,9 @@ class TransformerBlock(keras.layers.Layer):
         ):
             layer.build(input_shape)
         self.mlp_down.build((*input_shape[:-1], 4 * width))
+
+    def activation(self, x):
+        return quick_gelu(x)
 
     def call(self, inputs, training=False):
         # Drawn here: the backward pass would draw others, for units that the

@@ -1,5 +1,4 @@
 import keras
-from keras import initializers
 from keras import layers
 from keras import ops
 
@@ -9,7 +8,6 @@ from igpt_keras.backend import concrete
 from igpt_keras.backend import outside_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.layers.dropout import Dropout
-from igpt_keras.layers.tied_head import TiedHead
 from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
@@ -22,10 +20,12 @@ from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
+from igpt_keras.models.output_head import output_head
+from igpt_keras.models.own_network import find_block
+from igpt_keras.models.own_network import registered_name
 from igpt_keras.storage.user_path import user_path
 
 OBJECTIVES = ("autoregressive", "bert")
-HEADS = ("zeros", "normal", "tied")
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
@@ -39,7 +39,7 @@ class IGPT(CheckedModel):
     initialised by depth, and the output head is untied and starts at zero, so
     that a fresh model's loss is exactly `ln V`.
 
-    Start token and shift are inside: train on `x = y = token_ids`, and
+    Start token and shift are inside: `fit(token_ids)` trains on `x = y`, and
     `logits[:, i]` scores token `i`. `compile` without a loss uses the
     objective's own, in nats per token:
 
@@ -67,6 +67,11 @@ class IGPT(CheckedModel):
             branch's outputs, that training drops. Defaults to 0.
         remat: bool. Whether training recomputes every block in the backward
             pass to save memory, see `TransformerBlock`. Defaults to `False`.
+        block: class, or function, with the arguments of `TransformerBlock`,
+            that makes one block. Registered by
+            `keras.saving.register_keras_serializable` it is in what is saved.
+            Defaults to `None`, `TransformerBlock`. `docs/variants.md` has
+            others.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -93,6 +98,8 @@ class IGPT(CheckedModel):
     8
     """
 
+    _has_own_targets = False
+
     def __init__(
         self,
         vocabulary_size=512,
@@ -105,6 +112,7 @@ class IGPT(CheckedModel):
         depth_scaled_mlp=False,
         dropout=0.0,
         remat=False,
+        block=None,
         dtype=None,
         **kwargs,
     ):
@@ -121,8 +129,6 @@ class IGPT(CheckedModel):
             raise ValueError(
                 f"Unknown objective {objective!r}; choose one of {OBJECTIVES}."
             )
-        if head not in HEADS:
-            raise ValueError(f"Unknown head {head!r}; choose one of {HEADS}.")
         if hidden_dim % num_heads:
             raise ValueError(
                 f"num_heads={num_heads} does not divide hidden_dim="
@@ -139,8 +145,9 @@ class IGPT(CheckedModel):
             dtype=dtype,
             name="embedding",
         )
+        block = find_block(block, TransformerBlock)
         blocks = [
-            TransformerBlock(
+            block(
                 num_heads,
                 num_layers,
                 causal=causal,
@@ -155,7 +162,7 @@ class IGPT(CheckedModel):
         final_norm = layers.RMSNormalization(
             epsilon=1e-5, dtype=dtype, name="final_norm"
         )
-        head_layer = _build_head(head, embedding)
+        head_layer = output_head(head, embedding)
 
         # === Functional model ===
         shape = (sequence_length,)
@@ -168,8 +175,8 @@ class IGPT(CheckedModel):
             inputs = {"token_ids": token_ids, "mask": mask}
             x = embedding(token_ids, mask)
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
-        for block in blocks:
-            x = block(x)
+        for layer in blocks:
+            x = layer(x)
         x = head_layer(final_norm(x))
         super().__init__(inputs=inputs, outputs=x, **kwargs)
         # A functional model's own policy is the global one; `compile` adds
@@ -191,6 +198,7 @@ class IGPT(CheckedModel):
         self.depth_scaled_mlp = depth_scaled_mlp
         self.dropout = dropout
         self.remat = remat
+        self.block = block
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -242,25 +250,28 @@ class IGPT(CheckedModel):
             inputs,
             (None, self.sequence_length),
             self.vocabulary_size,
-            "Use the tokenizer this model was made for, or build the model "
-            f"for yours; it has vocabulary_size={self.vocabulary_size} and "
+            "Images become token ids by `tokenizer(images)`. Use the tokenizer "
+            "this model was made for, or build the model for yours; it has "
+            f"vocabulary_size={self.vocabulary_size} and "
             f"sequence_length={self.sequence_length}.",
         )
 
     def check_targets(self, targets):
         """Raises a `ValueError` unless `targets` are token ids `(B, N)`.
 
-        With a loss of your own other targets may be right, and none are
-        checked.
+        `None` are those of the inputs. With a loss of your own other targets
+        may be right, and none are checked.
         """
-        if self._has_own_targets:
+        if self._has_own_targets or targets is None:
             return
         check_ids(
             "y",
             targets,
             (None, self.sequence_length),
             self.vocabulary_size,
-            "An IGPT predicts its own input: train on x = y = token_ids.",
+            "An IGPT predicts its own input: leave y out, and labels out of a "
+            "dataset: `dataset.map(lambda token_ids, labels: token_ids)`. "
+            "`IGPTClassifier(model, num_classes)` learns labels.",
         )
 
     def check_weights(self, sample_weight):
@@ -328,6 +339,7 @@ class IGPT(CheckedModel):
         if not outside_replicas():  # where Keras averages the first batch
             self.check_targets(y)
         token_ids = x["token_ids"] if isinstance(x, dict) else x
+        y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
         if self.objective == "bert":
             hidden = self.token_weights(x["mask"])
@@ -343,6 +355,7 @@ class IGPT(CheckedModel):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
         if self.objective == "bert":
             y_pred = Masked(x["mask"])(y_pred)
+        y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
         return super().compute_metrics(x, y, y_pred, weight)
 
@@ -374,6 +387,7 @@ class IGPT(CheckedModel):
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "dropout": self.dropout,
             "remat": self.remat,
+            "block": registered_name(self.block),
         }
 
     @classmethod
@@ -429,20 +443,3 @@ class IGPT(CheckedModel):
                 tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)
-
-
-def _build_head(kind, embedding):
-    """The layer that gives the logits, see `IGPT`."""
-    if kind == "tied":
-        return TiedHead(embedding, dtype="float32", name="head")
-    kernel = "zeros"
-    if kind == "normal":
-        # Not made where it is not used: it takes a seed from the others.
-        kernel = initializers.RandomNormal(stddev=0.02)
-    return layers.Dense(
-        embedding.vocabulary_size,
-        use_bias=False,
-        kernel_initializer=kernel,
-        dtype="float32",
-        name="head",
-    )

@@ -1,12 +1,15 @@
 """The directory format behind `from_preset` and `save_to_preset`."""
 
 import json
+import re
 
 from keras import ops
 from safetensors import safe_open
 
 from igpt_keras import presets
+from igpt_keras.models import own_network
 from igpt_keras.models.resize_positions import resize_positions
+from igpt_keras.models.stable_names import stable_names
 from igpt_keras.storage.atomic_directory import atomic_directory
 from igpt_keras.storage.digest import file_sha256
 from igpt_keras.storage.json_file import write_json
@@ -42,17 +45,19 @@ _VARIANT = {
     "depth_scaled_mlp": False,
     "dropout": 0.0,
     "remat": False,
+    "block": own_network.BLOCK,
 }
 _CLASSIFIER = ("num_classes", "generative_weight")
 _CLASSIFIER_VARIANT = {"classification_weight": 1.0, "head_layer": None}
-# What a weight is called. LoRA and quantization add others.
-_WEIGHTS = {
-    "token_embedding",
-    "position_embedding",
-    "start_embedding",
-    "scale",
-    "kernel",
-}
+# Of a user's own class: its registered name, and arguments that it adds.
+_OWN = {"class", "arguments"}
+# Settings of a model that are no part of its function or stand elsewhere.
+_BESIDES = {"name", "trainable", "dtype", "frozen", "model"}
+# What Keras' `quantize` adds to layers.
+_QUANTIZED = re.compile(
+    r"(kernel|embeddings|inputs|outputs_grad)_(scale|zero|amax_history)"
+    r"|g_idx|awq_scales"
+)
 
 
 def save(model, directory, tokenizer=None, classifier=None):
@@ -85,30 +90,39 @@ def save(model, directory, tokenizer=None, classifier=None):
         manifest = {
             "format": FORMAT,
             "igpt_keras": __version__,
-            "model": _described(config, _ARCHITECTURE, _VARIANT),
+            "model": {
+                **_described(config, _ARCHITECTURE, _VARIANT),
+                **_own(model, config, own_network.MODEL),
+            },
             "sha256": file_sha256(staged / WEIGHTS),
         }
         if frozen_names(named):
             manifest["frozen"] = frozen_names(named)
         if classifier is not None:
-            manifest["classifier"] = _described(
-                classifier.get_config(), _CLASSIFIER, _CLASSIFIER_VARIANT
-            )
+            config = classifier.get_config()
+            manifest["classifier"] = {
+                **_described(config, _CLASSIFIER, _CLASSIFIER_VARIANT),
+                **_own(classifier, config, own_network.CLASSIFIER),
+            }
         write_json(staged / CONFIG, manifest)
         if tokenizer is not None:
             tokenizer.save_to_preset(staged)
 
 
 def load(cls, directory, interpolate_positions, overrides):
-    """An `IGPT` of class `cls`, with the weights of a preset directory."""
+    """The model of a preset directory, of class `cls` or a subclass."""
     path = user_path(directory)
     manifest = read_manifest(path)
-    config = manifest["model"]
+    config = dict(manifest["model"])
+    name = config.pop("class", own_network.MODEL)
+    cls = own_network.find_class(name, cls, path)
+    arguments = config.pop("arguments", {})
     length = overrides.pop("sequence_length", config["sequence_length"])
     check_sequence_length(
         config["sequence_length"], length, interpolate_positions, path
     )
-    fixed = set(overrides) & {*_ARCHITECTURE, "head", "depth_scaled_mlp"}
+    fixed = {*_ARCHITECTURE, "head", "depth_scaled_mlp", "block", *arguments}
+    fixed &= set(overrides)
     if fixed:
         raise ValueError(
             f"{sorted(fixed)} cannot be changed: the weights in {path} fit "
@@ -116,7 +130,8 @@ def load(cls, directory, interpolate_positions, overrides):
         )
     _check_sha256(path, manifest["sha256"])
     _check_sizes(path, config)
-    model = cls(**{**config, "sequence_length": length, **overrides})
+    config = {**config, "sequence_length": length, **arguments, **overrides}
+    model = cls.from_config(config)
     others = {"class_head/kernel"} if "classifier" in manifest else set()
     named = named_variables(model)
     _read_weights(named, path, others)
@@ -125,7 +140,7 @@ def load(cls, directory, interpolate_positions, overrides):
 
 
 def load_classifier(cls, model, directory):
-    """An `IGPTClassifier` of class `cls` around `model`, with its head."""
+    """The classifier around `model`, of class `cls` or a subclass."""
     path = user_path(directory)
     settings = read_manifest(path).get("classifier")
     if settings is None:
@@ -133,7 +148,11 @@ def load_classifier(cls, model, directory):
             f"{path} holds no class head: it was saved from an IGPT. Use "
             "`IGPTClassifier(IGPT.from_preset(directory), num_classes)`."
         )
-    classifier = cls(model, **settings)
+    settings = dict(settings)
+    name = settings.pop("class", own_network.CLASSIFIER)
+    cls = own_network.find_class(name, cls, path)
+    arguments = settings.pop("arguments", {})
+    classifier = cls(model, **settings, **arguments)
     head = {"class_head/kernel": classifier.class_head.kernel}
     _read_weights(head, path, others=set(named_variables(model)))
     freeze(head, set(head) & set(read_manifest(path).get("frozen", ())))
@@ -203,7 +222,8 @@ def read_manifest(path):
         )
     for key, (names, variant) in wanted.items():
         found = manifest.get(key)
-        if not isinstance(found, dict) or set(found) - set(variant) != {*names}:
+        others = {*variant, *_OWN}
+        if not isinstance(found, dict) or set(found) - others != {*names}:
             raise ValueError(
                 f"{path / CONFIG} is damaged: `{key}` is {found!r}, expected "
                 f"the keys {sorted(names)}."
@@ -217,6 +237,23 @@ def _described(config, names, variant):
     return {key: config[key] for key in (*names, *changed)}
 
 
+def _own(model, config, plain):
+    """What a manifest says of a class that is not the plain one."""
+    name = own_network.registered_name(type(model))
+    if name == plain:
+        return {}
+    known = {*_ARCHITECTURE, *_VARIANT, *_CLASSIFIER, *_CLASSIFIER_VARIANT}
+    arguments = {k: config[k] for k in set(config) - known - _BESIDES}
+    try:
+        json.dumps(arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"The configuration of a {name} holds what JSON cannot ({error}). "
+            "Let its `get_config` give numbers, text, lists and dicts."
+        ) from error
+    return {"class": name, **({"arguments": arguments} if arguments else {})}
+
+
 def check_saveable(model):
     """Raises a `ValueError` unless a model opens again as the same function."""
     check_finite(model)
@@ -225,7 +262,8 @@ def check_saveable(model):
             "The model is quantized, and only weights in floating point are "
             "saved. Save it before `quantize`, and quantize what is opened."
         )
-    if {v.name for v in model.weights} - _WEIGHTS:
+    own_network.check_parts(getattr(model, "igpt", model))
+    if any(v.name.startswith("lora_") for v in model.weights):
         raise ValueError(
             "The model has LoRA weights, which no preset and no other format "
             "knows. `model.save('model.keras')` and "
@@ -235,7 +273,11 @@ def check_saveable(model):
 
 
 def check_exportable(model):
-    """`check_saveable`, for formats whose class head reads the final norm."""
+    """`check_saveable`, for formats of the plain network's weights alone.
+
+    Their class head reads the final norm.
+    """
+    own_network.check_plain(model)
     check_saveable(model)
     layer = getattr(model, "head_layer", None)
     if layer not in (None, getattr(model, "igpt", model).num_layers):
@@ -248,7 +290,8 @@ def check_exportable(model):
 def is_quantized(model):
     """Whether Keras' `quantize` was called on a model or a part of it."""
     return any(
-        "lora" not in v.name and (v.name not in _WEIGHTS or "int" in v.dtype)
+        _QUANTIZED.fullmatch(v.name)
+        or (v.name in ("kernel", "embeddings") and "int" in v.dtype)
         for v in model.weights
     )
 
@@ -278,9 +321,13 @@ def freeze(named, names):
 
 
 def named_variables(model):
-    """Variables by path, without the name scope the model was built in."""
+    """Variables by path, without the name scope the model was built in.
+
+    The same in every process, also where a block's layers have no names.
+    """
     scope = model.embedding.position_embedding.path.removesuffix(_POSITIONS)
-    return {v.path.removeprefix(scope): v for v in model.weights}
+    paths = [v.path.removeprefix(scope) for v in model.weights]
+    return dict(zip(stable_names(paths), model.weights))
 
 
 def _check_sizes(path, config):
@@ -288,8 +335,10 @@ def _check_sizes(path, config):
     expected = {
         "embedding/token_embedding": ("vocabulary_size", "hidden_dim"),
         _POSITIONS: ("sequence_length", "hidden_dim"),
-        f"block_{config['num_layers'] - 1}/mlp_norm/scale": ("hidden_dim",),
     }
+    if "block" not in config:
+        last = f"block_{config['num_layers'] - 1}/mlp_norm/scale"
+        expected[last] = ("hidden_dim",)
     with safe_open(path / WEIGHTS, framework="numpy") as file:
         for name, sizes in expected.items():
             if name not in file.keys():

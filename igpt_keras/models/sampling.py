@@ -7,6 +7,7 @@ from igpt_keras.backend import model_scope
 from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.own_network import check_decodes
 
 
 def sample(
@@ -54,6 +55,7 @@ def sample(
     >>> sample(model, num_samples=2).shape
     (2, 16)
     """
+    check_decodes(model)
     model = getattr(model, "igpt", model)
     if not isinstance(model, IGPT):
         raise ValueError(

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_keras.backend import current_strategy
+from igpt_keras.probes.check_parts import check_parts
 from igpt_keras.probes.labels import check_labels
 
 
@@ -15,8 +17,15 @@ def extract_features(model, dataset, path=None):
     footnote E: not the raw residual stream). Features come from the training
     forward pass, start token and shift included.
 
+    The network that computes them is kept with the model, so that a second call
+    does not trace it again.
+
     Args:
-        model: an `IGPT`, or an `IGPTClassifier`, whose `IGPT` it is of.
+        model: an `IGPT`, or an `IGPTClassifier`, whose `IGPT` it is of; or any
+            functional Keras model that takes token ids `(B, N)` and has as
+            attributes `blocks`, a sequence of layers that are called once
+            each and whose `attention_norm` normalizes the input of the block,
+            `final_norm`, a layer of the model, and `hidden_dim`, an int.
         dataset: iterable of batches `(token_ids, labels)`: int `(B, N)` and
             whole numbers `(B,)`, such as a finite `tf.data.Dataset` or a list
             of array pairs. For a BERT model `token_ids` may be the dict with a
@@ -32,13 +41,34 @@ def extract_features(model, dataset, path=None):
         the device at a time.
 
     Raises:
-        ValueError: if the dataset is empty or infinite, its batches do not
-            fit the model, or labels are not whole numbers.
+        ValueError: if the model lacks one of these parts, the dataset is empty
+            or infinite, its batches do not fit the model, or labels are not
+            whole numbers.
     """
-    extractor = FeatureExtractor(model)
+    extractor = feature_extractor(model)
     if path is None:
         return extractor(dataset)
     return extractor.write(dataset, path)
+
+
+def feature_extractor(model):
+    """The `FeatureExtractor` of a model, made once for each strategy.
+
+    Kept with the model, past Keras, which would take it for a part of it. One
+    that was made before LoRA or quantizing has other variables and is of no
+    use; one made in the scope of a strategy cannot be called in another's.
+    """
+    model = getattr(model, "igpt", model)
+    check_parts(model)
+    variables = tuple(map(id, model.variables))
+    if model.__dict__.get("_probed_variables") != variables:
+        model.__dict__["_probed_variables"] = variables
+        model.__dict__["_feature_extractors"] = {}
+    extractors = model.__dict__["_feature_extractors"]
+    strategy = current_strategy()
+    if strategy not in extractors:
+        extractors[strategy] = FeatureExtractor(model)
+    return extractors[strategy]
 
 
 class FeatureExtractor:
@@ -141,9 +171,8 @@ class FeatureExtractor:
     def _check_batch(self, inputs, labels):
         if self.takes_mask and "mask" not in inputs:
             inputs["mask"] = np.zeros(inputs["token_ids"].shape, "bool")
-        self.model.check_inputs(
-            inputs if len(inputs) > 1 else inputs["token_ids"]
-        )
+        check_inputs = getattr(self.model, "check_inputs", self._check_inputs)
+        check_inputs(inputs if len(inputs) > 1 else inputs["token_ids"])
         labels = check_labels(labels)
         if len(labels) != len(inputs["token_ids"]):
             raise ValueError(
@@ -152,6 +181,28 @@ class FeatureExtractor:
                 "in a batch."
             )
         return {**inputs, "labels": labels}
+
+    def _check_inputs(self, inputs):
+        """For models that do not check their inputs themselves."""
+        expected = self.model.input
+        if isinstance(inputs, dict) != isinstance(expected, dict):
+            raise ValueError(
+                f"{self.model.name} takes {expected!r}, received "
+                f"{'a dict' if isinstance(inputs, dict) else 'token ids'}."
+            )
+        inputs = inputs["token_ids"] if isinstance(inputs, dict) else inputs
+        if isinstance(expected, dict):
+            expected = expected["token_ids"]
+        length = expected.shape[1]
+        if inputs.ndim != 2 or length not in (None, inputs.shape[1]):
+            raise ValueError(
+                f"token_ids must have shape (batch, {length or 'N'}), received "
+                f"{inputs.shape}. Tokenize images first."
+            )
+        if not np.issubdtype(inputs.dtype, np.integer):
+            raise ValueError(
+                f"token_ids must be integers, received {inputs.dtype}."
+            )
 
 
 def _split(batch):

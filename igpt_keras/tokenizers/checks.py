@@ -17,6 +17,11 @@ def check_images(images):
     if not (hasattr(images, "shape") and hasattr(images, "dtype")):
         raise ValueError(f"{expected}, received a {type(images).__name__}.")
     shape, dtype = tuple(images.shape), images.dtype
+    if len(shape) == 3 and shape[2] != 3:
+        raise ValueError(
+            f"{expected}, received {shape}. Greyscale images become RGB by "
+            "`keras.ops.repeat(images[..., None], 3, axis=-1)`."
+        )
     if len(shape) == 3:
         raise ValueError(
             f"{expected}, received {shape}. Add a batch axis with "
@@ -26,8 +31,9 @@ def check_images(images):
         raise ValueError(f"{expected}, received {shape}.")
     if shape[3] != 3:
         raise ValueError(
-            f"{expected}, received {shape}. Greyscale: repeat the channel "
-            "three times. Alpha: flatten it onto a background first."
+            f"{expected}, received {shape}. Greyscale: repeat the channel, "
+            "`keras.ops.repeat(images, 3, axis=-1)`. Alpha: flatten it "
+            "onto a background first."
         )
     if shape[1] is None or shape[2] is None:
         raise ValueError(

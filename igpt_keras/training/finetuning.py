@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 
-from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.probes.low_data import draw_balanced_subset
 from igpt_keras.storage.user_path import user_path
@@ -112,7 +111,7 @@ def build_classifier(
         head_layer = opened.head_layer
     changes = {"dropout": dropout, "dtype": dtype, "remat": remat}
     if from_scratch:
-        start = IGPT.from_config({**igpt.get_config(), **changes})
+        start = type(igpt).from_config({**igpt.get_config(), **changes})
     else:
         start = rebuilt(igpt, **changes)
     classifier = IGPTClassifier(

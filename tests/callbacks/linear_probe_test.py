@@ -249,7 +249,7 @@ def test_copies_after_a_fit(tmp_path):
     copied = copy.deepcopy(callback)
     assert copied.history == callback.history
     fit([copied], epochs=2)
-    assert len(copied.history) == 2 and len(callback.history) == 1
+    assert len(copied.history) == 3 and len(callback.history) == 1
 
 
 def test_probes_when_training_stops_early():
@@ -289,9 +289,14 @@ def test_later_callbacks_can_monitor_it(tmp_path):
 
 def test_several_datasets_and_fits():
     one, two = probe(name="one"), probe(name="two", every=2)
-    for _ in range(2):
+    for fits in (1, 2):
+        before = list(one.history)
         _, history = fit([one, two], epochs=2)
-        assert len(one.history) == 2 and len(two.history) == 1
+        assert one.history == before + one.fit_history
+        assert len(one.history) == 2 * fits and len(two.history) == fits
+        assert len(one.fit_history) == 2 and len(two.fit_history) == 1
+        # Not what an earlier fit's last probe had.
+        assert history["val_probe_two_accuracy"][0] == float("-inf")
         assert "val_probe_one_accuracy" in history
         assert "val_probe_two_layer" in history
 

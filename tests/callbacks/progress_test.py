@@ -54,6 +54,13 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
     np.testing.assert_allclose(losses, history.history["val_loss"][1::2])
     assert saved["probes"] == progress.probes
 
+    # Another fit, with the same callbacks, adds its own probes.
+    model.fit(token_ids, epochs=2, callbacks=[probe, progress], verbose=0)
+    assert [p["epoch"] for p in read(path)["probes"]] == [2, 4, 2]
+    assert len(probe.history) == 3
+    probing = sum(record["seconds"] for record in probe.history)
+    assert read(path)["probe_seconds"] == pytest.approx(probing)
+
 
 def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
     path = tmp_path / "progress.json"
@@ -63,17 +70,17 @@ def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
     epochs = [{"epoch": e, "step": 10 * e, "val_loss": 1.0} for e in (1, 2, 3)]
     saved = {**seconds, "epochs": epochs, "probes": before, "events": []}
     path.write_text(json.dumps(saved))
-    probe = types.SimpleNamespace(history=[])
+    probe = types.SimpleNamespace(fit_history=[])
     pictures = types.SimpleNamespace(seconds=2.0)
     progress = igpt_keras.Progress(path, [probe], [pictures])
     progress.restore(2)
     assert progress.probes == before[:2]
     progress.set_model(after_steps(30))
     progress.on_train_begin()
-    probe.history.append({"epoch": 3, "step": 30, "seconds": 5.0})
+    probe.fit_history.append({"epoch": 3, "step": 30, "seconds": 5.0})
     progress.on_epoch_end(2, {"val_loss": 0.5})
     saved = read(path)
-    expected = {**probe.history[0], "validation_loss": 0.5}
+    expected = {**probe.fit_history[0], "validation_loss": 0.5}
     last = {"epoch": 3, "step": 30, "val_loss": 0.5}
     assert saved["epochs"] == [*epochs[:2], last]
     assert saved["probes"] == [*before[:2], expected]
@@ -92,12 +99,12 @@ def test_a_fresh_run_reads_nothing(tmp_path):
 
 def test_a_probe_at_the_end_of_training_is_kept(tmp_path):
     """As where training stopped early, on an epoch without a probe."""
-    probe = types.SimpleNamespace(history=[])
+    probe = types.SimpleNamespace(fit_history=[])
     progress = igpt_keras.Progress(tmp_path / "progress.json", [probe])
     progress.set_model(after_steps(1))
     progress.on_train_begin()
     progress.on_epoch_end(0, {"val_loss": 0.25})
-    probe.history.append({"epoch": 1, "seconds": 0.0})
+    probe.fit_history.append({"epoch": 1, "seconds": 0.0})
     progress.on_train_end()
     expected = [{"epoch": 1, "seconds": 0.0, "validation_loss": 0.25}]
     assert read(tmp_path / "progress.json")["probes"] == expected

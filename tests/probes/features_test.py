@@ -1,5 +1,7 @@
+import gc
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.probes.features import feature_extractor
 
 
 def batches(token_ids, size):
@@ -171,6 +174,15 @@ for model in (plain, mirrored):
                 features, found = igpt_keras.extract_features(model, data)
             np.testing.assert_array_equal(found, labels)
             np.testing.assert_allclose(features, expected, atol=1e-5)
+# What is kept with the model from one strategy's scope is not for another's.
+again = tiny.model()
+for scope in (two.scope, one.scope, contextlib.nullcontext):
+    with scope():
+        features, _ = igpt_keras.extract_features(again, dataset)
+        kept = igpt_keras.probes.features.feature_extractor(again)
+        strategy = tf.distribute.get_strategy()
+        assert kept.feature_model.distribute_strategy is strategy
+    np.testing.assert_allclose(features, expected, atol=1e-5)
 """
 
 
@@ -255,3 +267,103 @@ def test_features_in_a_file_are_the_same(objective, tmp_path):
         np.testing.assert_allclose(features, expected, atol=1e-5)
         np.testing.assert_allclose(np.load(path), expected, atol=1e-5)
         np.testing.assert_array_equal(found, labels)
+
+
+def functional_model(**changes):
+    """A Keras model of tiny size with the documented parts, and no more."""
+    inputs = keras.Input((16,), dtype="int32")
+    x = keras.layers.Embedding(11, 15)(inputs)
+    blocks = [igpt_keras.layers.TransformerBlock(3, 2) for _ in range(2)]
+    for block in blocks:
+        x = block(x)
+    final_norm = keras.layers.RMSNormalization()
+    model = keras.Model(inputs, keras.layers.Dense(11)(final_norm(x)))
+    parts = {"blocks": blocks, "final_norm": final_norm, "hidden_dim": 15}
+    for name, part in {**parts, **changes}.items():
+        setattr(model, name, part)
+    return model
+
+
+def test_features_of_any_model_with_the_parts(tmp_path):
+    model, token_ids = functional_model(), tiny.token_ids()
+    x, expected = model.layers[1](token_ids), []
+    for block in model.blocks:
+        expected.append(block.attention_norm(x))
+        x = block(x)
+    expected.append(model.final_norm(x))
+    expected = [np.mean(tiny.array(states), axis=1) for states in expected]
+    data = batches(token_ids, 3)
+    for path in (None, tmp_path / "features.npy"):
+        features, _ = igpt_keras.extract_features(model, data, path)
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+
+    data = [(tiny.token_ids(30), np.arange(30) % 3)]
+    probe = igpt_keras.LinearProbe(data, data, layers=[1], verbose=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss)
+    model.fit(token_ids, token_ids, verbose=0, callbacks=[probe])
+    assert len(probe.history[0]["accuracy"]) == 1
+
+    for bad, message in (
+        (token_ids[:, :3], r"must have shape \(batch, 16\)"),
+        (token_ids * 1.0, "must be integers, received float"),
+        ({"token_ids": token_ids, "mask": tiny.mask()}, "received a dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            igpt_keras.extract_features(model, [(bad, np.arange(4))])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"blocks": None}, "this Functional has no `blocks`"),
+        ({"blocks": []}, "`blocks` of this Functional are empty"),
+        ({"final_norm": None}, "has no `final_norm`"),
+        ({"hidden_dim": None}, "has no `hidden_dim`"),
+        (
+            {"blocks": [keras.layers.Dense(3)]},
+            "block 0 of this Functional, a Dense, has no `attention_norm`",
+        ),
+        (
+            {"final_norm": keras.layers.RMSNormalization()},
+            "`final_norm` has no one `output`: it was not called",
+        ),
+    ],
+)
+def test_names_the_part_that_a_model_lacks(changes, message):
+    data = batches(tiny.token_ids(), 4)
+    with pytest.raises(ValueError, match=message):
+        igpt_keras.extract_features(functional_model(**changes), data)
+
+
+def test_the_feature_model_is_made_once_and_follows_the_weights():
+    model, data = tiny.model(), batches(tiny.token_ids(), 4)
+    igpt_keras.extract_features(model, data)
+    first = feature_extractor(model)
+    assert feature_extractor(igpt_keras.IGPTClassifier(model, 3)) is first
+    model.embedding.token_embedding.assign(
+        -tiny.array(model.embedding.token_embedding)
+    )
+    changed, _ = igpt_keras.extract_features(model, data)
+    _, expected = reference.forward(tiny.numpy_weights(model), data[0][0])
+    np.testing.assert_allclose(changed, expected, atol=1e-4)
+    # Not a part of the model.
+    assert len(model.weights) == len(tiny.model().weights)
+
+    # LoRA adds variables, which what was traced does not read.
+    model.blocks[0].attention.output_projection.enable_lora(2)
+    adapted = model.blocks[0].attention.output_projection
+    adapted.lora_kernel_b.assign(np.ones(adapted.lora_kernel_b.shape))
+    assert feature_extractor(model) is not first
+    features, _ = igpt_keras.extract_features(model, data)
+    assert np.abs(features[1:] - changed[1:]).max() > 0.1
+
+
+def test_a_model_that_was_probed_is_freed():
+    model = tiny.model()
+    igpt_keras.extract_features(model, batches(tiny.token_ids(), 4))
+    kept = weakref.ref(model)
+    del model
+    keras.utils.clear_session()
+    gc.collect()
+    assert kept() is None

@@ -1,0 +1,45 @@
+def check_parts(model):
+    """Raises a `ValueError` that names what features cannot be taken without.
+
+    Args:
+        model: what `extract_features` takes.
+    """
+    needs = (
+        "Features are taken from a functional Keras model on token ids, with "
+        "the attributes `blocks` (layers, each with an `attention_norm`), "
+        "`final_norm` and `hidden_dim`"
+    )
+    kind = type(model).__name__
+    for name in ("blocks", "final_norm", "hidden_dim"):
+        if getattr(model, name, None) is None:
+            raise ValueError(f"{needs}; this {kind} has no `{name}`.")
+    if not len(model.blocks):
+        raise ValueError(f"{needs}; the `blocks` of this {kind} are empty.")
+    for i, block in enumerate(model.blocks):
+        if getattr(block, "attention_norm", None) is None:
+            raise ValueError(
+                f"{needs}; block {i} of this {kind}, a {type(block).__name__}, "
+                "has no `attention_norm`."
+            )
+    layers = {f"block {i}": block for i, block in enumerate(model.blocks)}
+    for name, layer in {"the model": model, **layers}.items():
+        _check_called(name, layer, "input", needs)
+    _check_called("`final_norm`", model.final_norm, "output", needs)
+    shape = getattr(model.input, "shape", None)
+    if isinstance(model.input, dict):
+        shape = {"token_ids", "mask"} == set(model.input) and (None, None)
+    if not shape or len(shape) != 2:
+        raise ValueError(
+            f"{needs}; the input of this {kind} is {model.input!r}, expected "
+            "token ids (B, N), or a dict of `token_ids` and `mask`."
+        )
+
+
+def _check_called(name, layer, end, needs):
+    try:
+        getattr(layer, end)
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{needs}; {name} has no one `{end}`: it was not called, once, on "
+            "the tensors of `keras.Input` that the model is made of."
+        ) from error
