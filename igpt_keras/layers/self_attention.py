@@ -83,8 +83,8 @@ class SelfAttention(keras.layers.Layer):
     def prepare(self, queries, keys, positions):
         """Queries and keys before their products, for subclasses to change.
 
-        A layer with rotary positions or norms here is right in `call`, `prefill`
-        and `decode`.
+        A layer with rotary positions or norms here is right in `call`,
+        `prefill` and `decode`.
 
         Args:
             queries: float tensor `(B, n, H, K)`.

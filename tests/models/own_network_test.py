@@ -241,9 +241,14 @@ def test_greedy_samples_are_the_networks_own():
 
 @register
 class DecodingBlock(CallBlock):
-    """A `decode` that is no cached one, and needs none of its attention."""
+    """Decodes in its own way, and needs none of its attention's."""
 
     attention_class = ReversedAttention
+
+    def prefill(self, inputs):
+        attended = self.attention_norm(inputs)
+        keys = self.attention.key(attended)
+        return inputs, *2 * [keras.ops.transpose(keys, (0, 2, 1, 3))]
 
     def decode(self, inputs, keys, values, position):
         return inputs, keys, values
@@ -262,7 +267,7 @@ class CallIGPT(igpt_keras.IGPT):
 @pytest.mark.parametrize(
     "cls, block, message",
     [
-        (igpt_keras.IGPT, CallBlock, "CallBlock has a `call` and no `decode`"),
+        (igpt_keras.IGPT, CallBlock, "CallBlock has a `call` and no `prefill`"),
         (igpt_keras.IGPT, PlainKerasBlock, "PlainKerasBlock has a `call`"),
         (igpt_keras.IGPT, ReversedBlock, "ReversedAttention has a `call`"),
         (CallIGPT, TransformerBlock, "CallIGPT overrides `call`"),
