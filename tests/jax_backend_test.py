@@ -29,7 +29,8 @@ REST = (
     "or generators_lose or home_directory or takes_whatever or section_a_1 or "
     "save_and_open or as_before or later_layers or classifier_and_all or "
     "of_its_layer or keeps_its_layer or variants or know_a_head or "
-    "one_run_however or fit_learns_and or fresh_probes"
+    "one_run_however or fit_learns_and or fresh_probes or own_network or "
+    "natural_mistakes or check_replicas or long_images"
 )
 
 

@@ -86,8 +86,9 @@ def train(batch_size, micro_batches, **size):
         x = {"token_ids": y, "mask": generator.random(shape) < 0.15}
     model._symbolic_build(data_batch=(x, y))
     step = train_step(model, micro_batches)
-    batches = step.iterate(tf.data.Dataset.from_tensors((x, y)).repeat())
-    step._call.get_concrete_function(batches)
+    data = tf.data.Dataset.from_tensors((x, y)).repeat()
+    batches = step.iterate(lambda start: data, 0)
+    step._call.get_concrete_function(batches, tf.constant(0.0))
     before = memory_of_process("VmRSS")
     # Before the first step TensorFlow computes constants, in main memory on
     # every device; the peak is of the steps after it.
