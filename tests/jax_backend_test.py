@@ -30,7 +30,9 @@ REST = (
     "save_and_open or as_before or later_layers or classifier_and_all or "
     "of_its_layer or keeps_its_layer or variants or know_a_head or "
     "one_run_however or fit_learns_and or fresh_probes or own_network or "
-    "natural_mistakes or check_replicas or long_images"
+    "natural_mistakes or check_replicas or long_images or "
+    "the_dtype_policy_around or added_since or one_prompt_serves or "
+    "model_of_a_classifier or keeps_the_prompt"
 )
 
 
