@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from PIL import Image
 
 import igpt_keras
 
@@ -35,6 +36,17 @@ def grey_palette(count=SIZE["vocabulary_size"]):
 def save_preset(directory, objective="autoregressive"):
     """Saves a `model` of 4x4 images in greys; returns the directory."""
     model(objective).save_to_preset(directory, tokenizer=grey_palette())
+    return directory
+
+
+def save_pictures(directory):
+    """Makes a folder of pictures of another size than that preset's."""
+    directory.mkdir()
+    generator = np.random.default_rng(0)
+    for name, mode in (("one", "RGB"), ("two", "L")):
+        pixels = generator.integers(0, 256, (9, 12, 3), "uint8")
+        picture = Image.fromarray(pixels).convert(mode)
+        picture.save(directory / f"{name}.png")
     return directory
 
 

@@ -87,17 +87,14 @@ class Progress(keras.callbacks.Callback):
         numbers = {k: float(v) for k, v in (logs or {}).items()}
         step = optimizer_step(self.model)
         self.epochs.append({"epoch": epoch + 1, "step": step, **numbers})
-        self._write()
+        self.save()
 
     def on_train_end(self, logs=None):
         # A probe that stopped early makes its last one here.
-        self._write()
+        self.save()
 
     def save(self):
-        """Writes the file as things are, in the middle of an epoch."""
-        self._write()
-
-    def _write(self):
+        """Writes the file as things are, also in the middle of an epoch."""
         elapsed = time.perf_counter() - self._start
         records = [r for probe in self.callbacks for r in probe.fit_history]
         probing = sum(record["seconds"] for record in records)

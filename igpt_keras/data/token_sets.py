@@ -66,12 +66,11 @@ class TokenSets:
             input_context=input_context,
         )
         tokens = tokenize(dataset, self.tokenizer)
-        if self.objective != "bert":
-            if labels:
-                return tokens
-            return tokens.map(lambda token_ids, _: (token_ids, token_ids))
-        return mask_tokens(
-            tokens, self.mask_rate, self.seed, start_step, labels, input_context
+        return self._inputs(
+            tokens,
+            labels,
+            start_step=start_step,
+            input_context=input_context,
         )
 
     def training_from(self, split, labels=False):
@@ -102,7 +101,7 @@ class TokenSets:
             dataset,
             tokens,
             self._inputs(tokens),
-            functools.partial(self._labelled, tokens),
+            functools.partial(self._inputs, tokens, True),
         )
 
     def evaluations(self, splits, limit=None):
@@ -112,19 +111,20 @@ class TokenSets:
             for name in ("validation", "test")
         ]
 
-    def _inputs(self, tokens):
+    def _inputs(
+        self, tokens, labels=False, mask=0, start_step=0, input_context=None
+    ):
+        """`(inputs, targets)`; for BERT under the masks of that number."""
         if self.objective == "bert":
-            return mask_tokens(tokens, self.mask_rate, self.seed)
-        return tokens.map(lambda token_ids, _: (token_ids, token_ids))
-
-    def _labelled(self, tokens, mask=0):
-        """`(inputs, labels)`; for BERT under the masks of that number."""
-        if self.objective != "bert":
+            # Masked at evaluation too (section 4.6). The first masks are those
+            # of training; a seed has less than 32 bits.
+            seed = self.seed + (mask << 32)
+            return mask_tokens(
+                tokens, self.mask_rate, seed, start_step, labels, input_context
+            )
+        if labels:
             return tokens
-        # Masked at evaluation too (section 4.6). The first masks are those of
-        # training; a seed has less than 32 bits.
-        seed = self.seed + (mask << 32)
-        return mask_tokens(tokens, self.mask_rate, seed, labels=True)
+        return tokens.map(lambda token_ids, _: (token_ids, token_ids))
 
 
 @dataclasses.dataclass(frozen=True)

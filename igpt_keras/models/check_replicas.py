@@ -33,7 +33,8 @@ def check_replicas(model, optimizer, steps_per_execution=1, jit_compile="auto"):
         found["steps_per_execution"] = instead
     if jit_compile is True:
         found["jit_compile"] = "jit_compile=False"
-    for name, instead in found.items():
+    if found:
+        name, instead = next(iter(found.items()))
         raise ValueError(
             f"Keras cannot do with {name} on several replicas what it means on "
             f"one device. Use {instead}."

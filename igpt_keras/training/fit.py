@@ -95,11 +95,6 @@ def fit(
         ValueError: if the checkpoints are of another model, another process
             trains there, or the steps of a call do not divide a period.
     """
-    if period % steps_per_call:
-        raise ValueError(
-            f"steps_per_call={steps_per_call} does not divide period={period}. "
-            "Choose another."
-        )
     checkpoint.writes = not has_workers(model) or read_workers()[1]
     lock = contextlib.nullcontext()
     if checkpoint.writes:
@@ -114,6 +109,16 @@ def fit(
         )
         if run.is_over:
             return run.end()
+        for name, count in (
+            ("period", period),
+            ("steps", steps),
+            ("the steps done", run.step),
+        ):
+            if count % steps_per_call:
+                raise ValueError(
+                    f"steps_per_call={steps_per_call} does not divide {name}="
+                    f"{count}. Choose another."
+                )
         run.checkpoint_seconds = 60 * checkpoint_minutes
         run.checkpoint_steps = checkpoint_steps or math.inf
         run.log_every = log_every
@@ -121,6 +126,8 @@ def fit(
         run.train_step = train_step(model, micro_batches, steps_per_call)
         run.evaluation = Evaluation(model, validation_data)
         run.watch = LossWatch(model.optimizer, run.train_step.read, examples_of)
+        # Written with what else there is of the run, wherever it stops.
+        run.watch.events = progress.events
         if log_dir is not None and checkpoint.writes:
             restart_logs(log_dir, run.step)
             run.curves = CurveLog(log_dir, hyperparameters)
@@ -264,19 +271,13 @@ class _Run:
         saved_step = self.step
         with interrupts.deferred():
             while self.step < end:
-                steps = min(self.steps_per_call, end - self.step)
-                if steps < self.steps_per_call:
-                    raise ValueError(
-                        f"steps_per_call={self.steps_per_call} does not divide "
-                        f"the last {steps} steps. Choose another."
-                    )
                 total, count, stopped = self.train_step(
                     iterator, interrupts.received()
                 )
-                self.step += steps
+                self.step += self.steps_per_call
                 self.loss += total
                 self.losses += count
-                self.watch.look(self.step, total, count, steps)
+                self.watch.look(self.step, total, count, self.steps_per_call)
                 callbacks.on_train_batch_end(
                     self.step - start - 1, {"loss": _mean(total, count)}
                 )
@@ -320,8 +321,6 @@ class _Run:
             self.shown.optimizer.iterations.assign(self.step)
         with self._alone():
             callbacks.on_epoch_end(self.epoch - 1, logs)
-        self.progress.events += self.watch.events
-        self.watch.events = []
         self.checkpoint.finish_epoch(logs)
         self.model.stop_training |= self.shown.stop_training
         self.is_to_evaluate = False

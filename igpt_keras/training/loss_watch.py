@@ -1,3 +1,4 @@
+import collections
 import statistics
 import sys
 
@@ -36,7 +37,7 @@ class LossWatch:
         self.examples_of = examples_of
         self.most_skipped = most_skipped
         self.events = []
-        self._losses = []
+        self._losses = collections.deque(maxlen=_LOSSES)
         self._skipped = self._read("skipped_steps")
 
     def look(self, step, total, count, steps):
@@ -99,7 +100,7 @@ class LossWatch:
                     f"\nThe loss jumped to {loss:.3f} at step {step:,}, from "
                     f"{median:.3f}.\n"
                 )
-        self._losses = [*self._losses[1 - _LOSSES :], loss]
+        self._losses.append(loss)
 
     def _read(self, name):
         variable = getattr(self.optimizer, name, None)

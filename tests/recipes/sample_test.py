@@ -21,14 +21,7 @@ def preset(tmp_path_factory):
 
 @pytest.fixture
 def prompts(tmp_path):
-    """A folder of pictures of other sizes than the model's."""
-    (tmp_path / "mine").mkdir()
-    generator = np.random.default_rng(0)
-    for name, mode in (("one", "RGB"), ("two", "L")):
-        pixels = generator.integers(0, 256, (9, 12, 3), "uint8")
-        picture = Image.fromarray(pixels).convert(mode)
-        picture.save(tmp_path / "mine" / f"{name}.png")
-    return tmp_path / "mine"
+    return tiny.save_pictures(tmp_path / "mine")
 
 
 def pixels_of(path):
