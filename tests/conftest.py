@@ -6,6 +6,11 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# pytest-xdist has a process for every core. Threads that wait for each other
+# spin, and stand still where a machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # Set by `jax_backend_test.py`: the package must live without these.
 if os.environ.get("IGPT_TEST_BLOCK_TENSORFLOW"):
@@ -51,6 +56,20 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "large" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Nothing is traced but in tests that are marked `compiled`.
+
+    Tracing a training step takes as long as a hundred steps of a tiny network.
+    Before fixtures, which train too.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        eager = item.get_closest_marker("compiled") is None
+        tf.config.run_functions_eagerly(eager)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -32,7 +32,13 @@ REST = (
     "one_run_however or fit_learns_and or fresh_probes or own_network or "
     "natural_mistakes or check_replicas or long_images or "
     "the_dtype_policy_around or added_since or one_prompt_serves or "
-    "model_of_a_classifier or keeps_the_prompt"
+    "model_of_a_classifier or keeps_the_prompt or remat or commitment_moves or "
+    "gradient_of_the_token or accumulation_over_halves or vq_vae_data or "
+    "saved_and_opened or samples_follow or shape1 or shape2 or shape3 or "
+    "mixed_precision or colour_histogram or candidates_never or is_a_tenth or "
+    "frozen_quantizer or of_any_model or "
+    "model_keeps_it or codebook_usage or first_position or "
+    "fit_beats_random or joined_layers"
 )
 
 

@@ -53,6 +53,7 @@ def probe(**arguments):
     return igpt_keras.LinearProbe(labelled(), labelled(seed=5), **arguments)
 
 
+@pytest.mark.compiled
 def test_training_is_bit_identical_with_and_without():
     plain, plain_history = fit([])
     draws = np.random.random(), array(keras.random.uniform((2,)))

@@ -41,6 +41,7 @@ def test_refuses_a_rate_out_of_range(rate):
         Dropout(rate)
 
 
+@pytest.mark.compiled
 def test_compiled_drops_the_same():
     x = np.ones((5, 7), "float32")
     eager = array(Dropout(0.5, seed=3)(x, training=True))

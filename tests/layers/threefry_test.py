@@ -71,7 +71,7 @@ def test_distribution(draw, quantile):
 
 def test_seeds_and_steps_are_independent():
     """The first numbers of neighbouring seeds and steps, as revival draws."""
-    count = 300
+    count = 100
     by_step = [array(threefry.uniform((), seed(7, i))) for i in range(count)]
     by_seed = [array(threefry.uniform((), seed(i))) for i in range(count)]
     one_draw = array(threefry.uniform((count,), seed(7)))
@@ -92,6 +92,7 @@ def test_shapes_and_a_bound_that_is_not_reached():
     assert 0 <= values.min() < 1e-4 and 1 - 1e-4 < values.max() < 1
 
 
+@pytest.mark.compiled
 def test_compiled_draws_are_the_same():
     """Integers, so bit by bit; the normal ones up to rounding of log."""
 

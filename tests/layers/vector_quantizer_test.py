@@ -245,6 +245,7 @@ def test_revival_keeps_more_codes_in_use():
     assert active[True] > 22 > 15 > active[False]
 
 
+@pytest.mark.compiled
 def test_not_finite_vectors_leave_all_state():
     quantizer = build()
     before = state(quantizer)

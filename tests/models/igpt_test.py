@@ -144,6 +144,7 @@ def test_bert_sample_weights_weigh_images():
     assert abs(4 * loss - expected) < 1e-4
 
 
+@pytest.mark.compiled
 def test_optimizer_learns_a_constant_image():
     model = igpt_keras.IGPT(**tiny.SIZE)
     model.compile(keras.optimizers.Adam(1e-2))
@@ -164,6 +165,7 @@ def test_mixed_bfloat16_keeps_logits_and_loss_in_float32():
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.compiled
 def test_compiles_with_xla():
     model, token_ids = tiny.model(), tiny.token_ids()
     expected = logits(model, token_ids)
@@ -370,6 +372,7 @@ def test_refuses_ids_out_of_range_in_single_batches():
         model.predict_on_batch(x + 11)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("shift", [11, -11])
 @pytest.mark.parametrize("part", ["x", "y", "last"])
 def test_ids_out_of_range_from_a_generator_are_no_loss(shift, part, caplog):

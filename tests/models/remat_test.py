@@ -11,6 +11,8 @@ from tiny import array
 
 import igpt_keras
 
+pytestmark = pytest.mark.compiled
+
 
 def build(objective, **arguments):
     """A compiled model, always with the same weights and dropout."""

@@ -69,6 +69,7 @@ def test_completion_keeps_the_prompt_and_continues_it(length):
     np.testing.assert_array_equal(token_ids[:, length:], best[:, length:])
 
 
+@pytest.mark.compiled
 def test_long_images_are_compiled_once_a_shape(monkeypatch):
     """Caches of three lengths; rows that do not divide into two parts."""
     model = tiny.model(sequence_length=150, num_layers=1)
@@ -103,6 +104,7 @@ def test_caches_are_hardly_longer_than_what_is_filled(start, stop):
     assert all(a - b <= block for a, b in zip(lengths, previous))
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="reads TensorFlow's HLO"
 )

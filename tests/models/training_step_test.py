@@ -13,6 +13,8 @@ from tiny import array
 
 import igpt_keras
 
+pytestmark = pytest.mark.compiled
+
 RATE = 1e-3
 # Of Adam; weights with hardly any gradient would move by its rounding.
 EPSILON = 1e-6

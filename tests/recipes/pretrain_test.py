@@ -59,6 +59,7 @@ def run(run_dir, **changes):
     return recipe.run("pretrain", **{**FLAGS, **changes, "run_dir": run_dir})
 
 
+@pytest.mark.compiled
 def test_two_steps_leave_everything(tmp_path, capsys):
     metrics = run(tmp_path / "run")
     run_dir = tmp_path / "run"
@@ -102,6 +103,7 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     assert len(list((run_dir / "logs").glob("events.out*"))) == 1
 
 
+@pytest.mark.compiled
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     whole = run(tmp_path / "whole", steps=4)
 
@@ -176,6 +178,7 @@ def test_each_split_is_opened_once(fold_validation, tmp_path, monkeypatch):
     assert len(opened) == 3
 
 
+@pytest.mark.compiled
 def test_bert(tmp_path):
     metrics = run(tmp_path / "run", objective="bert")
     assert len(metrics["probe"]) == 3

@@ -90,6 +90,7 @@ def test_measures_are_of_the_pictures(tmp_path):
     assert saved["quantizers"][0]["psnr"] == pytest.approx(measured["psnr"])
 
 
+@pytest.mark.compiled
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     run(tmp_path / "whole", steps=6)
     with recipe.stopped_at(3, monkeypatch):
@@ -234,6 +235,7 @@ def test_refuses_settings_that_do_not_fit(
         run(tmp_path / "run", **changes)
 
 
+@pytest.mark.compiled
 def test_divergence_says_what_to_do(tmp_path):
     with pytest.raises(FloatingPointError, match="a lower learning rate"):
         run(tmp_path / "run", learning_rate=1e30, steps=12, period=12)

@@ -91,6 +91,7 @@ def test_no_array_of_all_distances(palette, monkeypatch):
     assert max(seen) == palette_tokenizer._CHUNK < 64 * 32 * 32
 
 
+@pytest.mark.compiled
 def test_equal_eagerly_and_in_tf_data(palette):
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":

@@ -15,6 +15,8 @@ from igpt_keras.training.train_step import TensorFlowStep
 
 tf = pytest.importorskip("tensorflow")
 
+pytestmark = pytest.mark.compiled
+
 TOKEN_IDS = tiny.token_ids(32)
 VALIDATION = tf.data.Dataset.from_tensors((TOKEN_IDS[:8], TOKEN_IDS[:8]))
 

@@ -11,6 +11,8 @@ from igpt_keras.training.train_step import train_step
 
 tf = pytest.importorskip("tensorflow")
 
+pytestmark = pytest.mark.compiled
+
 # The classifier's loss holds the autoregressive one.
 KINDS = ("bert", "classifier", "vq_vae")
 
