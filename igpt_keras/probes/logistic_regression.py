@@ -200,26 +200,25 @@ def _fit_layer(
     """Validation and test accuracy, C, gradient norm, converged, probe."""
     train, train_labels = splits["train"]
     validation, validation_labels = splits["validation"]
-    scaler = StandardScaler(with_mean=standardize, with_std=standardize)
-    scaled = scaler.fit_transform(train.astype("float64"))
+    scaler = _scaler(standardize)
+    scaled = scaler.fit_transform(train)
+    scaled_validation = scaler.transform(validation)
     best = None
     # From strong to weak, each solution the next one's start.
     probe = None
     for c in sorted(regularization):
         probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
-        accuracy = probe.score(
-            scaler.transform(validation.astype("float64")), validation_labels
-        )
+        accuracy = probe.score(scaled_validation, validation_labels)
         if best is None or accuracy > best[0]:
             best = accuracy, c, probe
     accuracy, c, probe = best
     if refit:
         train = np.concatenate([train, validation])
         train_labels = np.concatenate([train_labels, validation_labels])
-        scaler = StandardScaler(with_mean=standardize, with_std=standardize)
-        scaled = scaler.fit_transform(train.astype("float64"))
+        scaler = _scaler(standardize)
+        scaled = scaler.fit_transform(train)
         probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
-    layer_probe = make_pipeline(FunctionTransformer(_as_float64), scaler, probe)
+    layer_probe = make_pipeline(*(step for _, step in scaler.steps), probe)
     return (
         accuracy,
         layer_probe.score(*splits["test"]),
@@ -230,8 +229,22 @@ def _fit_layer(
     )
 
 
-def _as_float64(features):
-    return features.astype("float64")
+def _scaler(standardize):
+    """Makes features float32, of zero mean and unit variance if wanted."""
+    return make_pipeline(
+        FunctionTransformer(_at_least_float32),
+        StandardScaler(with_mean=standardize, with_std=standardize),
+        # L-BFGS reads them in every iteration: half the bytes, half the time.
+        FunctionTransformer(_as_float32),
+    )
+
+
+def _at_least_float32(features):
+    return features.astype(np.promote_types(features.dtype, "float32"))
+
+
+def _as_float32(features):
+    return features.astype("float32", copy=False)
 
 
 def _fit(features, labels, c, max_iterations, tolerance, start):

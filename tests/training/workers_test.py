@@ -14,8 +14,8 @@ from conftest import ROOT
 
 pytest.importorskip("tensorflow")
 
-PROGRAM = """
-import pathlib, sys
+PROGRAM = '''
+import functools, pathlib, sys
 import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
 from igpt_keras import training
 from igpt_keras.data.split import Split
@@ -25,49 +25,71 @@ directory, *kinds = sys.argv[1:]
 directory = pathlib.Path(directory)
 devices = training.Devices()
 token_ids = tf.constant(tiny.token_ids(40))
-split = Split(
-    "toy", np.arange(40) % 3, (), 4, lambda i: tf.gather(token_ids, i),
-    is_tokens=True,
-)
+
+
+def build(kind):
+    """The model, its training and validation batches, and probes."""
+    if kind == "vq_vae":
+        # Half of them dark, for 16 codes: some are revived.
+        images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3))
+        images[20:] //= 4
+        images = tf.constant(images, "uint8")
+        split = Split(
+            "toy", np.zeros(40, "int32"), (), 8, lambda i: images[i],
+            augment=lambda image, size, seed: image,
+        )
+        with devices.scope(8):
+            codes = igpt_keras.layers.VectorQuantizer(16, 8, decay=0.9, seed=0)
+            model = igpt_keras.VQVAE(8, 4, 16, codes)
+            model.compile(training.SafeAdam(0.01, 0.5, epsilon=1e-4))
+        batches_from = functools.partial(split.batches, 8, True, 0)
+        model.adapt(batches_from(0))
+        validation = training.shared_evenly(split.first(35), model)
+        return model, batches_from, validation.batches(8), []
+    split = Split(
+        "toy", np.arange(40) % 3, (), 4, lambda i: tf.gather(token_ids, i),
+        is_tokens=True,
+    )
+    objective = "bert" if kind == "bert" else "autoregressive"
+    sets = igpt_keras.data.TokenSets(
+        tiny.grey_palette(), 8, objective, mask_rate=0.4
+    )
+    labels = kind == "classifier"
+    # The last batch of three: for two workers, of two and of one.
+    validation = sets.evaluation(split.first(35))
+    with devices.scope(8):
+        size = {**tiny.SIZE, "num_layers": 1}
+        model = igpt_keras.IGPT(**size, objective=objective)
+        if labels:
+            model = igpt_keras.IGPTClassifier(model, 3)
+        model.compile(training.SafeAdam(0.01, 0.5, epsilon=1e-4))
+    batches_from = sets.training_from(split, labels=labels)
+    if labels:
+        return model, batches_from, validation.probe_inputs, []
+    probe = igpt_keras.LinearProbe(
+        sets.evaluation(split).probe_inputs, validation.probe_inputs, verbose=0
+    )
+    return model, batches_from, validation.inputs, [probe]
+
+
 with interrupts.handled("Stopped."):
     for kind in kinds:
         keras.utils.set_random_seed(0)
-        objective = "bert" if kind == "bert" else "autoregressive"
-        sets = igpt_keras.data.TokenSets(
-            tiny.grey_palette(), 8, objective, mask_rate=0.4
-        )
-        labels = kind == "classifier"
-        # The last batch of three: for two workers, of two and of one.
-        validation = sets.evaluation(split.first(35))
-        with devices.scope(8):
-            size = {**tiny.SIZE, "num_layers": 1}
-            model = igpt_keras.IGPT(**size, objective=objective)
-            if labels:
-                model = igpt_keras.IGPTClassifier(model, 3)
-            model.compile(training.SafeAdam(0.01, 0.5, epsilon=1e-4))
-        probes = [] if labels else [
-            igpt_keras.LinearProbe(
-                sets.evaluation(split).probe_inputs,
-                validation.probe_inputs, verbose=0,
-            )
-        ]
+        model, batches_from, validation, probes = build(kind)
         progress = igpt_keras.Progress(directory / f"{kind}.json", probes)
-        arguments = dict(
-            model=model,
-            batches_from=sets.training_from(split, labels=labels),
-            steps=10**6 if kind == "endless" else 10,
-            period=10**6 if kind == "endless" else 5,
-            checkpoint=igpt_keras.TrainingCheckpoint(directory / kind),
-            progress=progress,
-            callbacks=probes,
-            validation_data=(
-                validation.probe_inputs if labels else validation.inputs
-            ),
-            checkpoint_steps=20,
-            verbose=0,
-        )
         try:
-            model = training.fit(**arguments)
+            model = training.fit(
+                model,
+                batches_from,
+                steps=10**6 if kind == "endless" else 10,
+                period=10**6 if kind == "endless" else 5,
+                checkpoint=igpt_keras.TrainingCheckpoint(directory / kind),
+                progress=progress,
+                callbacks=probes,
+                validation_data=validation,
+                checkpoint_steps=20,
+                verbose=0,
+            )
         except SystemExit as error:
             # What another worker than the chief ends with.
             assert error.code == 0 and not devices.is_chief
@@ -80,7 +102,7 @@ with interrupts.handled("Stopped."):
             val_loss=[epoch["val_loss"] for epoch in progress.epochs],
             probe=[p["accuracy"] for p in progress.probes],
         )
-"""
+'''
 
 
 def start(directory, *kinds):
@@ -135,10 +157,16 @@ def endless(tmp_path):
         running.communicate()
 
 
-def test_two_workers_equal_one_process(tmp_path):
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        # The classifier's loss holds the autoregressive one.
+        ("bert", "classifier"),
+        pytest.param(("vq_vae",), marks=pytest.mark.large),
+    ],
+)
+def test_two_workers_equal_one_process(kinds, tmp_path):
     """Losses, weights, probes; and who writes is the chief alone."""
-    # The classifier's loss holds the autoregressive one.
-    kinds = ("bert", "classifier")
     for running in (
         *start(tmp_path / "two", *kinds),
         process(tmp_path / "one", *kinds),
@@ -150,7 +178,8 @@ def test_two_workers_equal_one_process(tmp_path):
             np.load(tmp_path / name / f"{kind}.npz") for name in ("one", "two")
         )
         assert np.ptp(one["loss"]) > 1e-4
-        assert (kind == "classifier") == (not one["probe"].size)
+        probed = kind not in ("classifier", "vq_vae")
+        assert probed == bool(one["probe"].size)
         for key in one.files:
             np.testing.assert_allclose(
                 two[key], one[key], rtol=1e-5, atol=1e-5, err_msg=kind
