@@ -10,6 +10,7 @@ import prepare_tfds  # noqa: E402
 from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
 from igpt_keras.data import open_split  # noqa: E402
+from igpt_keras.data import open_splits  # noqa: E402
 from igpt_keras.data.sources import digits as digits_source  # noqa: E402
 from igpt_keras.data.sources import tfds_records  # noqa: E402
 from igpt_keras.data.sources.tfds_records import TFDSRecords  # noqa: E402
@@ -169,10 +170,13 @@ def test_splits_are_apart_complete_and_balanced():
 def test_cifar10(shared):
     data_dir = str(shared / "data" / "tfds")
     sizes = {"train": 45_000, "validation": 5_000, "test": 5_000}
-    for split, size in sizes.items():
-        examples = load_examples("cifar10", split, 32, data_dir=data_dir)
-        assert examples.images.shape == (size, 32, 32, 3)
-        assert set(np.bincount(examples.labels)) == {size // 10}
+    for name, split in open_splits("cifar10", 32, data_dir=data_dir).items():
+        assert len(split) == sizes.pop(name)
+        assert set(np.bincount(split.labels)) == {len(split) // 10}
+    assert not sizes
+    examples = load_examples("cifar10", "test", 32, data_dir=data_dir)
+    assert examples.images.shape == (5_000, 32, 32, 3)
+    np.testing.assert_array_equal(examples.labels, split.labels)
     assert examples.class_names[:2] == ("airplane", "automobile")
     images, labels = next(
         iter(

@@ -116,6 +116,7 @@ def test_the_callback_probes_under_masks():
     assert records[0]["accuracy"] != records[1]["accuracy"]
 
 
+@pytest.mark.compiled
 def test_a_bert_classifier_is_fine_tuned_on_them():
     keras.utils.set_random_seed(0)
     classifier = igpt_keras.IGPTClassifier(tiny.model("bert"), num_classes=3)

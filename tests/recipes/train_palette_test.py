@@ -201,11 +201,11 @@ def test_as_good_as_openai_on_imagenet(shared, tmp_path):
         dataset="imagenet2012",
         data_dir=str(shared / "data" / "tfds"),
         vocabulary_size=512,
-        pixels=500_000,
+        pixels=200_000,
         iterations=10,
         prior_images=30,
         compare=str(shared / "data" / "openai_palette" / "kmeans_centers.npy"),
-        evaluation_images=500,
+        evaluation_images=200,
     )
     trained, openai = (x["mean_squared_error"] for x in metrics["palettes"])
     assert trained <= openai

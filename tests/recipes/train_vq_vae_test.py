@@ -105,6 +105,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
         np.testing.assert_array_equal(*(c[key] for c in checkpoints))
 
 
+@pytest.mark.compiled
 def test_learns(tmp_path):
     losses = {}
     for loss in ("l2", "l1"):

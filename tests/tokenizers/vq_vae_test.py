@@ -104,6 +104,7 @@ def test_loss_is_of_data_with_variance_one(loss):
     assert vq_vae.optimizer.get_config()["learning_rate"] == pytest.approx(1e-4)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("quantizer", ["ema", "fsq"])
 def test_fit_learns_and_validation_moves_nothing(quantizer):
     images = pictures(64)

@@ -6,6 +6,9 @@ from tiny import array
 
 import igpt_keras
 
+# The fixture takes 120 steps.
+pytestmark = pytest.mark.compiled
+
 
 @pytest.fixture(scope="module")
 def tokenizer():
