@@ -3,6 +3,7 @@ import time
 import keras
 import numpy as np
 
+from igpt_keras.models.prompts import first_places
 from igpt_keras.models.sampling import sample
 from igpt_keras.terminal import verbosity
 
@@ -25,8 +26,8 @@ def fill_pictures(
 ):
     """Draws the tokens that are not given, and shows the pictures.
 
-    In raster order, each from all tokens before it: a given token below or to
-    the right of one that is drawn has no part in it. Each run of given tokens
+    In the model's order, each from all tokens before it: a given token that
+    comes after one that is drawn has no part in it. Each run of given tokens
     between drawn ones costs another pass over the picture.
 
     Args:
@@ -48,7 +49,9 @@ def fill_pictures(
         ValueError: as `sample`.
     """
     count, length = token_ids.shape
-    runs = _drawn_runs(np.reshape(given, -1))
+    igpt = getattr(model, "igpt", model)
+    order = igpt.embedding.permutation
+    runs = _drawn_runs(np.reshape(given, -1)[order])
     drawn = sum(stop - start for start, stop in runs)
     progress = keras.utils.Progbar(
         count * drawn,
@@ -71,13 +74,15 @@ def fill_pictures(
             found = sample(
                 model,
                 size,
-                rows[:, :start],
+                rows,
+                given=first_places(igpt, start),
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,
                 seed=int(generator.integers(2**31)),
             )
-            rows[:, start:stop] = found[:, start:stop]
+            places = order[start:stop]
+            rows[:, places] = found[:, places]
             done += real * (stop - start)
             rate = done / (time.perf_counter() - begin)
             values = [

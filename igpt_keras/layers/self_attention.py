@@ -3,6 +3,9 @@ from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras.layers.pixel_order import check_order
+from igpt_keras.layers.pixel_order import pixel_order
+
 
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention of Image GPT: no biases, no dropout of weights.
@@ -18,6 +21,8 @@ class SelfAttention(keras.layers.Layer):
             the initial output projection.
         causal: bool. Whether position `i` attends to positions `<= i` only.
             Defaults to `True`; the BERT objective attends everywhere.
+        order: str. What the inputs are in the order of, see `pixel_order`.
+            Only `prepare` asks. Defaults to `"raster"`.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -35,14 +40,20 @@ class SelfAttention(keras.layers.Layer):
     (3, 4, 8)
     """
 
-    def __init__(self, num_heads, num_layers, causal=True, **kwargs):
+    def __init__(
+        self, num_heads, num_layers, causal=True, order="raster", **kwargs
+    ):
         super().__init__(**kwargs)
+        check_order(order)
         self.num_heads = num_heads
         self.num_layers = num_layers
         self.causal = causal
+        self.order = order
 
     def build(self, input_shape):
         width = input_shape[-1]
+        if self.order != "raster":
+            self.permutation = pixel_order(self.order, input_shape[1])
         if width % self.num_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} does not divide hidden_dim="
@@ -89,7 +100,8 @@ class SelfAttention(keras.layers.Layer):
         Args:
             queries: float tensor `(B, n, H, K)`.
             keys: float tensor, as `queries`.
-            positions: int32 tensor `(n,)`, where they are in the sequence.
+            positions: int32 tensor `(n,)`, where in the image, row by row, the
+                tokens are that they predict.
 
         Returns:
             `(queries, keys)`; here as they are.
@@ -111,7 +123,7 @@ class SelfAttention(keras.layers.Layer):
         queries, keys = self.prepare(
             self.query(inputs),
             self.key(inputs),
-            ops.arange(ops.shape(inputs)[1], dtype="int32"),
+            self._places(ops.arange(ops.shape(inputs)[1], dtype="int32")),
         )
         values = self.value(inputs)
         attended = ops.dot_product_attention(
@@ -136,7 +148,9 @@ class SelfAttention(keras.layers.Layer):
             `position` filled in.
         """
         query, key = self.prepare(
-            self.query(inputs), self.key(inputs), ops.reshape(position, (1,))
+            self.query(inputs),
+            self.key(inputs),
+            self._places(ops.reshape(position, (1,))),
         )
         start = (0, 0, position, 0)
         keys = ops.slice_update(keys, start, _heads_first(key))
@@ -155,6 +169,12 @@ class SelfAttention(keras.layers.Layer):
         outputs = self.output_projection(_heads_first(attended))
         return outputs, keys, values
 
+    def _places(self, positions):
+        """Places in the image of positions in the order."""
+        if self.order == "raster":
+            return positions
+        return ops.take(self.permutation, positions)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 
@@ -164,6 +184,7 @@ class SelfAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "num_layers": self.num_layers,
             "causal": self.causal,
+            "order": self.order,
         }
 
 

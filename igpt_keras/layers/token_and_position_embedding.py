@@ -3,6 +3,7 @@ from keras import initializers
 from keras import ops
 
 from igpt_keras.backend import take_rows
+from igpt_keras.layers.pixel_order import pixel_order
 
 
 class TokenAndPositionEmbedding(keras.layers.Layer):
@@ -15,11 +16,16 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
     position embedding alone: the token is zeroed *before* positions are
     added, and there is no vector for "hidden" (released code, `model`).
 
+    Token ids come in raster order. What is embedded is in `order`: it is the
+    order that the shift goes along, while row `i` of the position table stays
+    that of place `i` of the image.
+
     Args:
         vocabulary_size: int. Number of tokens, `V`.
         sequence_length: int. Tokens per image, `N`.
         hidden_dim: int. Width, `D`.
         shift: bool. Whether to shift behind a start token.
+        order: str, see `pixel_order`. Defaults to `"raster"`.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -28,7 +34,7 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             hidden.
 
     Returns:
-        Float tensor `(B, N, D)`.
+        Float tensor `(B, N, D)`, in `order`.
 
     Example:
     >>> layer = TokenAndPositionEmbedding(16, 4, 8)
@@ -37,13 +43,21 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocabulary_size, sequence_length, hidden_dim, shift=True, **kwargs
+        self,
+        vocabulary_size,
+        sequence_length,
+        hidden_dim,
+        shift=True,
+        order="raster",
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.sequence_length = sequence_length
         self.hidden_dim = hidden_dim
         self.shift = shift
+        self.order = order
+        self.permutation = pixel_order(order, sequence_length)
 
     def build(self, token_ids_shape, hidden_shape=None):
         self.token_embedding = self.add_weight(
@@ -66,7 +80,26 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
                 name="start_embedding",
             )
 
+    def place(self, position):
+        """Where in the image the token at a position of the order is.
+
+        Args:
+            position: int32 tensor, or int.
+
+        Returns:
+            The same in raster order.
+        """
+        if self.order == "raster":
+            return position
+        return ops.take(self.permutation, position)
+
     def call(self, token_ids, hidden=None):
+        positions = self.position_embedding
+        if self.order != "raster":
+            token_ids = ops.take(token_ids, self.permutation, axis=1)
+            positions = take_rows(positions, self.permutation)
+            if hidden is not None:
+                hidden = ops.take(hidden, self.permutation, axis=1)
         embedded = ops.cast(
             take_rows(self.token_embedding, token_ids), self.compute_dtype
         )
@@ -79,10 +112,10 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
                 (ops.shape(embedded)[0], 1, self.hidden_dim),
             )
             embedded = ops.concatenate([start, embedded[:, :-1]], axis=1)
-        return embedded + self.position_embedding
+        return embedded + positions
 
     def decode(self, previous_token_ids, position):
-        """Input at one position, given the tokens before it.
+        """Input at one position of the order, given the token before it.
 
         Args:
             previous_token_ids: int tensor `(B,)`, the tokens at
@@ -95,7 +128,8 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         token = ops.take(self.token_embedding, previous_token_ids, axis=0)
         start = ops.convert_to_tensor(self.start_embedding)
         token = ops.where(position == 0, start, token)
-        here = ops.take(self.position_embedding, position, axis=0)
+        place = self.place(position)
+        here = ops.take(self.position_embedding, place, axis=0)
         # Cast before the sum, as `call` does.
         token = ops.cast(token, self.compute_dtype)
         return (token + ops.cast(here, self.compute_dtype))[:, None]
@@ -110,4 +144,5 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             "sequence_length": self.sequence_length,
             "hidden_dim": self.hidden_dim,
             "shift": self.shift,
+            "order": self.order,
         }

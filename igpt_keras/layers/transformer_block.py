@@ -43,6 +43,7 @@ class TransformerBlock(keras.layers.Layer):
             computes what is between again in the backward pass: a third more
             arithmetic, and the memory of one block in place of all. Gradients
             are the same. Defaults to `False`.
+        order: str, see `SelfAttention`. Defaults to `"raster"`.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -68,6 +69,7 @@ class TransformerBlock(keras.layers.Layer):
         dropout=0.0,
         depth_scaled_mlp=False,
         remat=False,
+        order="raster",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,6 +78,7 @@ class TransformerBlock(keras.layers.Layer):
         self.causal = causal
         self.depth_scaled_mlp = depth_scaled_mlp
         self.remat = remat
+        self.order = order
         self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
@@ -96,11 +99,14 @@ class TransformerBlock(keras.layers.Layer):
                 name=name,
             )
 
+        # Only where it is asked for: `attention_class` may know no other.
+        order = {} if self.order == "raster" else {"order": self.order}
         self.attention_norm = norm("attention_norm")
         self.attention = self.attention_class(
             self.num_heads,
             self.num_layers,
             causal=self.causal,
+            **order,
             dtype=self.dtype_policy,
             name="attention",
         )
@@ -166,4 +172,5 @@ class TransformerBlock(keras.layers.Layer):
             "dropout": self.dropout.rate,
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "remat": self.remat,
+            "order": self.order,
         }

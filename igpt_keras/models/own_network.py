@@ -108,6 +108,17 @@ def find_block(block, default):
     return found
 
 
+def accepts(function, name):
+    """Whether a class or function can be called with an argument."""
+    if inspect.isclass(function):
+        # The class itself says what its `__new__` takes, which is anything.
+        function = function.__init__
+    return any(
+        parameter.name == name or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in inspect.signature(function).parameters.values()
+    )
+
+
 def check_parts(model):
     """Raises a `ValueError` unless an `IGPT`'s blocks are what it names."""
     for block in model.blocks:
@@ -144,6 +155,12 @@ def check_plain(model):
             "alone, which its reader puts into the plain network. Use "
             "`save_to_preset`. If only training differs, give the weights to "
             "an `IGPT` with `set_weights`, and save that."
+        )
+    if igpt.order != "raster":
+        raise ValueError(
+            f"The model predicts tokens in order={igpt.order!r}, and whatever "
+            "reads this format takes them in raster order. Use "
+            "`save_to_preset`."
         )
 
 

@@ -8,6 +8,7 @@ from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.own_network import check_decodes
+from igpt_keras.models.prompts import read_prompt
 
 
 def sample(
@@ -18,8 +19,9 @@ def sample(
     top_k=None,
     top_p=None,
     seed=0,
+    given=None,
 ):
-    """Draws images from an autoregressive model, token by token.
+    """Draws images from an autoregressive model, token by token in its order.
 
     A prompt is one pass of the network. After it keys and values of earlier
     positions are cached, so each position costs one step and not one pass
@@ -32,8 +34,8 @@ def sample(
             `IGPTClassifier` around one.
         num_samples: int. Number of images. Defaults to 8.
         prompt: optional int array `(num_samples, P)`, `P <= N`: the first `P`
-            tokens, kept as they are. `(P,)` or `(1, P)` is for all samples.
-            Half an image gives a completion.
+            tokens row by row, kept as they are. `(P,)` or `(1, P)` is for all
+            samples. Half an image gives a completion.
         temperature: finite float >= 0 that divides the logits. 0 takes the
             most probable token. The paper samples at 1.0.
         top_k: optional int >= 1. Draw from the `top_k` most probable tokens.
@@ -41,13 +43,19 @@ def sample(
             tokens whose probabilities, after `top_k`, sum to at least
             `top_p`; never fewer than one.
         seed: int. Defaults to 0.
+        given: optional bool array `(num_samples, N)`, or `(N,)` for all
+            samples: which tokens of a `prompt` of `N` are kept, whose others
+            are not read. They must come first in the model's order: the left
+            half of an image if that is `"columns"`. Defaults to the `P` of
+            `prompt`.
 
     Returns:
-        int32 NumPy array `(num_samples, N)`.
+        int32 NumPy array `(num_samples, N)`, in raster order.
 
     Raises:
         ValueError: if the model cannot sample, its logits are not finite, as
-            after divergence, or an argument is out of range.
+            after divergence, what is given does not come first in its order,
+            or an argument is out of range.
 
     Example:
     >>> from igpt_keras import IGPT
@@ -72,25 +80,24 @@ def sample(
         (top_k,) = check_positive_ints(top_k=top_k)
     if top_p is not None and not 0 <= top_p <= 1:
         raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
-    prompt = _check_prompt(prompt, num_samples, model)
+    token_ids, counts = read_prompt(model, num_samples, prompt, given)
     if temperature == 0:
         temperature, top_k = 1.0, 1
 
-    length = model.sequence_length
-    prompt_length = prompt.shape[1]
-    token_ids = np.zeros((num_samples, length), "int32")
-    token_ids[:, :prompt_length] = prompt
     uniform = np.random.default_rng(seed).random(
-        (num_samples, length), dtype="float32"
+        token_ids.shape, dtype="float32"
     )
     inputs = {
         "token_ids": token_ids,
         "uniform": uniform,
         "temperature": np.full(num_samples, temperature, "float32"),
     }
+    start = int(counts.min())
+    if (counts > start).any():
+        inputs["counts"] = counts
     with model_scope(model):
         # Not `predict_on_batch`, which gives every replica the whole batch.
-        sampler = _sampler(model, num_samples, prompt_length, top_k, top_p)
+        sampler = _sampler(model, inputs, start, top_k, top_p)
         found = sampler.predict(inputs, batch_size=num_samples, verbose=0)
     if not found["logits_are_finite"].all():
         raise ValueError(
@@ -105,7 +112,7 @@ def sample(
     return np.asarray(found["token_ids"])
 
 
-def _sampler(model, num_samples, prompt_length, top_k, top_p):
+def _sampler(model, inputs, prompt_length, top_k, top_p):
     """The sampler of a model, its settings and shapes.
 
     Kept with the model, since tracing the loop takes longer than running it;
@@ -118,7 +125,8 @@ def _sampler(model, num_samples, prompt_length, top_k, top_p):
         model.__dict__["_samplers"] = {}
     samplers = model.__dict__["_samplers"]
     # What was traced for the replicas of one strategy is not for another's.
-    key = (num_samples, prompt_length, top_k, top_p, num_replicas(model))
+    shapes = (len(inputs["token_ids"]), "counts" in inputs, prompt_length)
+    key = (*shapes, top_k, top_p, num_replicas(model))
     if key not in samplers:
         samplers[key] = _Sampler(model, prompt_length, top_k, top_p)
     return samplers[key]
@@ -198,7 +206,11 @@ class _Sampler(keras.Model):
         scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
         uniform = ops.take(inputs["uniform"], position, axis=1)
         drawn = draw(scaled, uniform, self.top_k, self.top_p)
-        token_ids = ops.slice_update(token_ids, (0, position), drawn[:, None])
+        place = self.igpt.embedding.place(position)
+        if "counts" in inputs:
+            known = ops.take(token_ids, place, axis=1)
+            drawn = ops.where(position < inputs["counts"], known, drawn)
+        token_ids = ops.slice_update(token_ids, (0, place), drawn[:, None])
         return token_ids, caches, finite, scaled_finite
 
 
@@ -222,11 +234,12 @@ def _lengthen(cache, length):
 
 
 def prefill(model, token_ids, length):
-    """Caches of the first positions, in one pass.
+    """Caches of the first positions of a model's order, in one pass.
 
     Args:
         model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)`; only what is before `length` is read.
+        token_ids: int32 `(B, N)` in raster order; only what is before `length`
+            in the model's is read.
         length: int, `P >= 1`.
 
     Returns:
@@ -245,16 +258,18 @@ def decode(model, token_ids, caches, position):
 
     Args:
         model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)`; only what is before `position` is read.
+        token_ids: int32 `(B, N)` in raster order; only what is before
+            `position` in the model's is read.
         caches: for each block `(keys, values)`, float `(B, H, M, K)` with
             `M > position`, filled below it. Each is an array of its own,
             which a loop updates in place.
-        position: int32 scalar.
+        position: int32 scalar, in the model's order.
 
     Returns:
         `(logits, caches)`: float32 `(B, V)`, and the caches with `position`.
     """
-    previous = ops.take(token_ids, ops.maximum(position - 1, 0), axis=1)
+    place = model.embedding.place(ops.maximum(position - 1, 0))
+    previous = ops.take(token_ids, place, axis=1)
     x = model.embedding.decode(previous, position)
     filled = []
     for block, (keys, values) in zip(model.blocks, caches):
@@ -296,33 +311,3 @@ def draw(logits, uniform, top_k=None, top_p=None):
     chosen = ops.argmax(ops.cast(passed, "int32"), axis=-1)
     token_ids = ops.take_along_axis(order, chosen[:, None], axis=-1)[:, 0]
     return ops.cast(token_ids, "int32")
-
-
-def _check_prompt(prompt, num_samples, model):
-    if prompt is None:
-        return np.zeros((num_samples, 0), "int32")
-    prompt = np.asarray(prompt)
-    if prompt.ndim == 1:
-        prompt = prompt[None]
-    if prompt.ndim == 2 and prompt.shape[0] == 1:
-        prompt = np.tile(prompt, (num_samples, 1))
-    if (
-        prompt.ndim != 2
-        or prompt.shape[0] != num_samples
-        or prompt.shape[1] > model.sequence_length
-    ):
-        raise ValueError(
-            f"prompt must have shape (P,) or ({num_samples}, P) with P <= "
-            f"{model.sequence_length}, received {prompt.shape}."
-        )
-    if prompt.size and (
-        not np.issubdtype(prompt.dtype, np.integer)
-        or prompt.min() < 0
-        or prompt.max() >= model.vocabulary_size
-    ):
-        raise ValueError(
-            "prompt must hold int token ids in "
-            f"[0, {model.vocabulary_size}), received {prompt.dtype} from "
-            f"{prompt.min()} to {prompt.max()}."
-        )
-    return prompt.astype("int32")

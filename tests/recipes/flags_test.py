@@ -110,6 +110,7 @@ PRETRAIN = {
     "head": "normal",
     "depth_scaled_mlp": True,
     "dropout": 0.3,
+    "order": "random:3",
     "weight_decay": 0.2,
     "dtype": "mixed_bfloat16",
     "remat": True,
@@ -146,6 +147,7 @@ def test_flags_of_pretrain(fitted, tmp_path):
         "head": "normal",
         "depth_scaled_mlp": True,
         "dropout": 0.3,
+        "order": "random:3",
         "remat": True,
     }.items():
         assert config[key] == value, key
