@@ -104,11 +104,21 @@ class ExactNetwork:
 
 
 def check_codable(model):
-    """Raises a `ValueError` for BERT, LoRA, quantized, non-finite weights."""
+    """Raises a `ValueError` for a model whose tokens are not coded.
+
+    BERT, one that predicts squares of tokens, and LoRA, quantized or
+    non-finite weights.
+    """
     if model.objective != "autoregressive":
         raise ValueError(
             "A codec needs an autoregressive IGPT. A BERT model predicts "
             "hidden tokens from both sides and gives no order to code in."
+        )
+    if model.embedding.square_side > 1:
+        raise ValueError(
+            "A codec codes token by token, and a model of attention="
+            f"{model.attention!r} predicts squares of them at once. Use one "
+            "with causal attention."
         )
     preset_directory.check_saveable(model)
 

@@ -62,6 +62,8 @@ def token_losses(
 def token_surprise(model, token_ids, batch_size=8):
     """Nats of every token given those before it in the model's order.
 
+    Of a model that predicts squares, given the squares before its own.
+
     Args:
         model: an autoregressive `IGPT`.
         token_ids: int array `(M, N)`.

@@ -28,7 +28,9 @@ def fill_pictures(
 
     In the model's order, each from all tokens before it: a given token that
     comes after one that is drawn has no part in it. Each run of given tokens
-    between drawn ones costs another pass over the picture.
+    between drawn ones costs another pass over the picture. A model that
+    predicts squares draws one that is given in part without a look at that
+    part, which is kept.
 
     Args:
         model: an autoregressive `IGPT`, or an `IGPTClassifier` around one.
@@ -50,8 +52,10 @@ def fill_pictures(
     """
     count, length = token_ids.shape
     igpt = getattr(model, "igpt", model)
+    given = np.reshape(given, -1)
     order = igpt.embedding.permutation
-    runs = _drawn_runs(np.reshape(given, -1)[order])
+    at_once = igpt.embedding.square_side**2
+    runs = _drawn_runs(given[order].reshape(-1, at_once))
     drawn = sum(stop - start for start, stop in runs)
     progress = keras.utils.Progbar(
         count * drawn,
@@ -82,6 +86,7 @@ def fill_pictures(
                 seed=int(generator.integers(2**31)),
             )
             places = order[start:stop]
+            places = places[~given[places]]
             rows[:, places] = found[:, places]
             done += real * (stop - start)
             rate = done / (time.perf_counter() - begin)
@@ -96,10 +101,21 @@ def fill_pictures(
 
 
 def _drawn_runs(given):
-    """Pairs of start and stop of the tokens that are drawn."""
-    edges = np.diff(given.astype("int8"), prepend=1, append=1)
-    starts, stops = np.flatnonzero(edges == -1), np.flatnonzero(edges == 1)
-    return list(zip(starts.tolist(), stops.tolist()))
+    """Pairs of start and stop of the tokens that are drawn.
+
+    Args:
+        given: bool `(steps, G)`, which of the tokens of each step are given.
+    """
+    drawn = ~given.all(axis=1)
+    # After a step that draws beside what is given, the latter is a prompt.
+    ends = drawn & given.any(axis=1)
+    before, after = np.zeros((2, len(drawn)), "bool")
+    before[1:] = (drawn & ~ends)[:-1]
+    after[:-1] = drawn[1:]
+    starts = np.flatnonzero(drawn & ~before)
+    stops = np.flatnonzero(drawn & (ends | ~after)) + 1
+    size = given.shape[1]
+    return list(zip((starts * size).tolist(), (stops * size).tolist()))
 
 
 def _at_a_time(model):

@@ -15,7 +15,7 @@ ORDERS = {
 }
 
 
-def pixel_order(order, sequence_length):
+def pixel_order(order, sequence_length, square_side=1):
     """The permutation that an image's tokens are predicted in.
 
     `pi` of the paper (section 2.1), which takes the identity, `"raster"`:
@@ -35,19 +35,25 @@ def pixel_order(order, sequence_length):
     Args:
         order: str, one of these.
         sequence_length: int, `N`. A square, for those of rows and columns.
+        square_side: int, `k`. The order is one of squares of `k` x `k` tokens,
+            each of which is read row by row. Defaults to 1, of tokens.
 
     Returns:
         int32 array `(N,)`: where in the image, row by row, the tokens are
         that come first, second and so on.
 
     Raises:
-        ValueError: if there is no such order, or none of so many tokens.
+        ValueError: if there is no such order, or none of so many tokens, or
+            squares do not fill the image.
 
     Example:
     >>> pixel_order("spiral", 9)
     array([0, 1, 2, 5, 8, 7, 6, 3, 4], dtype=int32)
     """
     seed = check_order(order)
+    if square_side > 1:
+        squares = _squares(sequence_length, square_side)
+        return squares[pixel_order(order, len(squares))].reshape(-1)
     raster = np.arange(sequence_length, dtype="int32")
     if order == "raster":
         return raster
@@ -87,6 +93,21 @@ def check_order(order):
         f"Unknown order {order!r}; choose one of {', '.join(ORDERS)}, such as "
         "'random:0'."
     )
+
+
+def _squares(sequence_length, square_side):
+    """Places of each square, row by row, int32 `(N / k^2, k^2)`."""
+    side = math.isqrt(sequence_length)
+    if side * side != sequence_length or side % square_side:
+        raise ValueError(
+            f"Squares of {square_side}x{square_side} tokens do not fill an "
+            f"image of {sequence_length}. Choose a side that divides the "
+            "image's."
+        )
+    grid = np.arange(sequence_length, dtype="int32")
+    shape = (side // square_side, square_side)
+    grid = grid.reshape(*shape, *shape).swapaxes(1, 2)
+    return grid.reshape(-1, square_side**2)
 
 
 def _spiral(grid):

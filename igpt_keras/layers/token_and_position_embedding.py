@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 from keras import initializers
 from keras import ops
 
@@ -26,6 +27,10 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         hidden_dim: int. Width, `D`.
         shift: bool. Whether to shift behind a start token.
         order: str, see `pixel_order`. Defaults to `"raster"`.
+        square_side: int, `k`. Side of the squares of tokens that the shift
+            goes by: the first one's `G = k * k` positions all hold the start
+            token, and another's the tokens of the square before it. Defaults
+            to 1, token by token.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -49,6 +54,7 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         hidden_dim,
         shift=True,
         order="raster",
+        square_side=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -57,7 +63,10 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.shift = shift
         self.order = order
-        self.permutation = pixel_order(order, sequence_length)
+        self.square_side = square_side
+        self.permutation = pixel_order(order, sequence_length, square_side)
+        raster = np.arange(sequence_length)
+        self.is_raster = np.array_equal(self.permutation, raster)
 
     def build(self, token_ids_shape, hidden_shape=None):
         self.token_embedding = self.add_weight(
@@ -89,13 +98,13 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         Returns:
             The same in raster order.
         """
-        if self.order == "raster":
+        if self.is_raster:
             return position
         return ops.take(self.permutation, position)
 
     def call(self, token_ids, hidden=None):
         positions = self.position_embedding
-        if self.order != "raster":
+        if not self.is_raster:
             token_ids = ops.take(token_ids, self.permutation, axis=1)
             positions = take_rows(positions, self.permutation)
             if hidden is not None:
@@ -109,30 +118,37 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         if self.shift:
             start = ops.broadcast_to(
                 self.start_embedding,
-                (ops.shape(embedded)[0], 1, self.hidden_dim),
+                (ops.shape(embedded)[0], self.square_side**2, self.hidden_dim),
             )
-            embedded = ops.concatenate([start, embedded[:, :-1]], axis=1)
+            embedded = ops.concatenate(
+                [start, embedded[:, : -(self.square_side**2)]], axis=1
+            )
         return embedded + positions
 
     def decode(self, previous_token_ids, position):
         """Input at one position of the order, given the token before it.
 
+        Of squares, at the `G` positions of one, given the square before it.
+
         Args:
             previous_token_ids: int tensor `(B,)`, the tokens at
-                `position - 1`; ignored at position 0.
-            position: int32 scalar tensor.
+                `position - 1`, or `(B, G)`, the square before `position`;
+                ignored at position 0.
+            position: int32 scalar tensor, of squares their first.
 
         Returns:
-            Float tensor `(B, 1, D)`.
+            Float tensor `(B, G, D)`; `G` is 1 without squares.
         """
-        token = ops.take(self.token_embedding, previous_token_ids, axis=0)
+        size = self.square_side**2
+        previous = ops.reshape(previous_token_ids, (-1, size))
+        token = ops.take(self.token_embedding, previous, axis=0)
         start = ops.convert_to_tensor(self.start_embedding)
         token = ops.where(position == 0, start, token)
-        place = self.place(position)
+        place = self.place(position + np.arange(size, dtype="int32"))
         here = ops.take(self.position_embedding, place, axis=0)
         # Cast before the sum, as `call` does.
         token = ops.cast(token, self.compute_dtype)
-        return (token + ops.cast(here, self.compute_dtype))[:, None]
+        return token + ops.cast(here, self.compute_dtype)
 
     def compute_output_shape(self, token_ids_shape, hidden_shape=None):
         return (*token_ids_shape, self.hidden_dim)
@@ -145,4 +161,5 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "shift": self.shift,
             "order": self.order,
+            "square_side": self.square_side,
         }

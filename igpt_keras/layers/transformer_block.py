@@ -44,6 +44,7 @@ class TransformerBlock(keras.layers.Layer):
             arithmetic, and the memory of one block in place of all. Gradients
             are the same. Defaults to `False`.
         order: str, see `SelfAttention`. Defaults to `"raster"`.
+        square_side: int, see `SelfAttention`. Defaults to 1.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -70,6 +71,7 @@ class TransformerBlock(keras.layers.Layer):
         depth_scaled_mlp=False,
         remat=False,
         order="raster",
+        square_side=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -79,6 +81,7 @@ class TransformerBlock(keras.layers.Layer):
         self.depth_scaled_mlp = depth_scaled_mlp
         self.remat = remat
         self.order = order
+        self.square_side = square_side
         self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
@@ -99,14 +102,18 @@ class TransformerBlock(keras.layers.Layer):
                 name=name,
             )
 
-        # Only where it is asked for: `attention_class` may know no other.
-        order = {} if self.order == "raster" else {"order": self.order}
+        # Only what is asked for: `attention_class` may know no other.
+        others = {}
+        if self.order != "raster":
+            others["order"] = self.order
+        if self.square_side > 1:
+            others["square_side"] = self.square_side
         self.attention_norm = norm("attention_norm")
         self.attention = self.attention_class(
             self.num_heads,
             self.num_layers,
             causal=self.causal,
-            **order,
+            **others,
             dtype=self.dtype_policy,
             name="attention",
         )
@@ -173,4 +180,5 @@ class TransformerBlock(keras.layers.Layer):
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "remat": self.remat,
             "order": self.order,
+            "square_side": self.square_side,
         }

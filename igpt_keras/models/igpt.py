@@ -15,14 +15,15 @@ from igpt_keras.layers.token_and_position_embedding import (
 from igpt_keras.layers.transformer_block import TransformerBlock
 from igpt_keras.models import igpt_checks
 from igpt_keras.models import preset_directory
+from igpt_keras.models.attention_pattern import read_attention
 from igpt_keras.models.checked_model import CheckedModel
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.models.output_head import output_head
-from igpt_keras.models.own_network import accepts
 from igpt_keras.models.own_network import find_block
+from igpt_keras.models.own_network import ordering_arguments
 from igpt_keras.models.own_network import registered_name
 from igpt_keras.storage.user_path import user_path
 
@@ -79,6 +80,16 @@ class IGPT(CheckedModel):
             Inside alone: inputs, logits and samples stay in raster order, and
             so does the position table. Defaults to `"raster"`. BERT, which
             looks both ways, is the same function in each.
+        attention: str. What each position attends to. `"causal"`: to those
+            before it and itself. `"block_causal:K"`: by squares of `K` x `K`
+            tokens, in place of tokens (XTRA, Amrani et al. 2024). `order` is
+            then one of squares, each row by row. The positions of a square
+            hold the tokens of the one before it, those of the first the start
+            token; they attend to each other and to all squares before, and
+            predict the square's tokens, independent of each other given what
+            is before. The loss is theirs, over all `N` tokens. `"none"`: to
+            all, BERT's. Defaults to `None`, the objective's own: causal, and
+            none for BERT.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -121,6 +132,7 @@ class IGPT(CheckedModel):
         remat=False,
         block=None,
         order="raster",
+        attention=None,
         dtype=None,
         **kwargs,
     ):
@@ -143,6 +155,7 @@ class IGPT(CheckedModel):
                 f"{hidden_dim}. Choose a num_heads that divides hidden_dim."
             )
         causal = objective == "autoregressive"
+        pattern, square_side = read_attention(attention, objective)
 
         # === Layers ===
         embedding = TokenAndPositionEmbedding(
@@ -151,11 +164,12 @@ class IGPT(CheckedModel):
             hidden_dim,
             shift=causal,
             order=order,
+            square_side=square_side,
             dtype=dtype,
             name="embedding",
         )
         block = find_block(block, TransformerBlock)
-        ordered = order != "raster" and accepts(block, "order")
+        others = ordering_arguments(block, order, square_side)
         blocks = [
             block(
                 num_heads,
@@ -164,7 +178,7 @@ class IGPT(CheckedModel):
                 dropout=dropout,
                 depth_scaled_mlp=depth_scaled_mlp,
                 remat=remat,
-                **({"order": order} if ordered else {}),
+                **others,
                 dtype=dtype,
                 name=f"block_{i}",
             )
@@ -189,7 +203,7 @@ class IGPT(CheckedModel):
         for layer in blocks:
             x = layer(x)
         x = final_norm(x)
-        if order != "raster":
+        if not embedding.is_raster:
             x = ops.take(x, np.argsort(embedding.permutation), axis=1)
         x = head_layer(x)
         super().__init__(inputs=inputs, outputs=x, **kwargs)
@@ -214,6 +228,10 @@ class IGPT(CheckedModel):
         self.remat = remat
         self.block = block
         self.order = order
+        self.attention = pattern
+        # `None` where it is the objective's own, as older files have it.
+        own, _ = read_attention(None, objective)
+        self.given_attention = None if pattern == own else pattern
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -354,6 +372,7 @@ class IGPT(CheckedModel):
             "remat": self.remat,
             "block": registered_name(self.block),
             "order": self.order,
+            "attention": self.given_attention,
         }
 
     @classmethod

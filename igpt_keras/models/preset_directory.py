@@ -47,6 +47,7 @@ _VARIANT = {
     "remat": False,
     "block": own_network.BLOCK,
     "order": "raster",
+    "attention": None,
 }
 _CLASSIFIER = ("num_classes", "generative_weight")
 _CLASSIFIER_VARIANT = {"classification_weight": 1.0, "head_layer": None}

@@ -37,8 +37,8 @@ def read_prompt(model, num_samples, prompt, given):
         model's order are given.
 
     Raises:
-        ValueError: if they are no tokens of the model, or given are others
-            than the first ones.
+        ValueError: if they are no tokens of the model, given are others than
+            the first ones, or of squares that are predicted at once a part.
     """
     length = model.sequence_length
     token_ids = np.zeros((num_samples, length), "int32")
@@ -112,8 +112,16 @@ def _count_first(model, given):
     in_order = given[:, model.embedding.permutation]
     counts = in_order.sum(axis=1).astype("int32")
     wrong = in_order != (np.arange(in_order.shape[1]) < counts[:, None])
-    if not wrong.any():
+    size = model.embedding.square_side**2
+    if not wrong.any() and not (counts % size).any():
         return counts
+    if not wrong.any():
+        raise ValueError(
+            f"A model of attention={model.attention!r} draws whole squares, "
+            f"and {int(counts[(counts % size).argmax()])} tokens are given, no "
+            f"multiple of {size}. Give whole squares, or have "
+            "igpt_keras.complete draw around a part of one."
+        )
     row = np.flatnonzero(wrong.any(axis=1))[0]
     missing, later = model.embedding.permutation[
         [np.argmin(in_order[row]), np.flatnonzero(in_order[row])[-1]]

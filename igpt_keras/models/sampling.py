@@ -23,6 +23,7 @@ def sample(
 ):
     """Draws images from an autoregressive model, token by token in its order.
 
+    A model of `attention="block_causal:K"` draws a square of tokens at a time.
     A prompt is one pass of the network. After it keys and values of earlier
     positions are cached, so each position costs one step and not one pass
     over the image. All steps run on the device, compiled once for every
@@ -160,34 +161,38 @@ class _Sampler(keras.Model):
         # The random numbers are not rounded; each layer has its own dtype.
         super().__init__(name="sampler", dtype="float32")
         self.igpt = model
+        # Tokens that are drawn at a time.
+        self.size = model.embedding.square_side**2
         self.prompt_length = prompt_length
         self.top_k = top_k
         self.top_p = top_p
 
     def call(self, inputs):
-        if self.igpt.sequence_length - self.prompt_length < XLA_STEPS:
+        rest = self.igpt.sequence_length - self.prompt_length
+        if rest // self.size < XLA_STEPS:
             return self.complete(inputs)
         return compile_rows(self.complete, inputs, self.igpt)
 
     def complete(self, inputs):
         """Fills in the tokens after the prompt."""
-        token_ids = inputs["token_ids"]
-        start, stop = self.prompt_length, self.igpt.sequence_length
+        token_ids, size = inputs["token_ids"], self.size
+        start = self.prompt_length // size
+        stop = self.igpt.sequence_length // size
         finite = ops.ones_like(token_ids[:, 0], "bool")
-        # Of one position at least, since tensors of none lose their shapes;
-        # its step fills it in again.
-        caches = prefill(self.igpt, token_ids, max(start, 1))
+        # Of one step at least, since tensors of none lose their shapes; the
+        # step fills it in again.
+        caches = prefill(self.igpt, token_ids, max(start, 1) * size)
         state = token_ids, caches, finite, finite
         for length in cache_lengths(start, stop):
             token_ids, caches, *finites = state
             caches = [
-                tuple(_lengthen(part, length) for part in cache)
+                tuple(_lengthen(part, length * size) for part in cache)
                 for cache in caches
             ]
             state = ops.fori_loop(
                 start,
                 length,
-                lambda position, state: self.step(inputs, position, state),
+                lambda i, state: self.step(inputs, i * size, state),
                 (token_ids, caches, *finites),
             )
             start = length
@@ -198,19 +203,30 @@ class _Sampler(keras.Model):
         }
 
     def step(self, inputs, position, state):
-        """Draws the tokens of one position."""
+        """Draws the tokens of one position, or of the square that begins it."""
         token_ids, caches, finite, scaled_finite = state
         logits, caches = decode(self.igpt, token_ids, caches, position)
-        scaled = logits / inputs["temperature"][:, None]
-        finite = finite & ops.all(ops.isfinite(logits), axis=-1)
-        scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
-        uniform = ops.take(inputs["uniform"], position, axis=1)
-        drawn = draw(scaled, uniform, self.top_k, self.top_p)
-        place = self.igpt.embedding.place(position)
+        scaled = logits / inputs["temperature"][:, None, None]
+        finite = finite & ops.all(ops.isfinite(logits), axis=(1, 2))
+        scaled_finite &= ops.all(ops.isfinite(scaled), axis=(1, 2))
+        positions = position + np.arange(self.size, dtype="int32")
+        uniform = ops.take(inputs["uniform"], positions, axis=1)
+        drawn = draw(
+            ops.reshape(scaled, (-1, scaled.shape[-1])),
+            ops.reshape(uniform, (-1,)),
+            self.top_k,
+            self.top_p,
+        )
+        drawn = ops.reshape(drawn, (-1, self.size))
+        places = self.igpt.embedding.place(positions)
         if "counts" in inputs:
-            known = ops.take(token_ids, place, axis=1)
-            drawn = ops.where(position < inputs["counts"], known, drawn)
-        token_ids = ops.slice_update(token_ids, (0, place), drawn[:, None])
+            known = ops.take(token_ids, places, axis=1)
+            given = positions < inputs["counts"][:, None]
+            drawn = ops.where(given, known, drawn)
+        for i in range(self.size):
+            token_ids = ops.slice_update(
+                token_ids, (0, places[i]), drawn[:, i : i + 1]
+            )
         return token_ids, caches, finite, scaled_finite
 
 
@@ -240,7 +256,7 @@ def prefill(model, token_ids, length):
         model: an autoregressive `IGPT`.
         token_ids: int32 `(B, N)` in raster order; only what is before `length`
             in the model's is read.
-        length: int, `P >= 1`.
+        length: int, `P >= 1`, of whole squares if the model predicts these.
 
     Returns:
         For each block `(keys, values)`, float `(B, H, P, K)`.
@@ -263,19 +279,23 @@ def decode(model, token_ids, caches, position):
         caches: for each block `(keys, values)`, float `(B, H, M, K)` with
             `M > position`, filled below it. Each is an array of its own,
             which a loop updates in place.
-        position: int32 scalar, in the model's order.
+        position: int32 scalar, in the model's order; the first of a square if
+            the model predicts these.
 
     Returns:
-        `(logits, caches)`: float32 `(B, V)`, and the caches with `position`.
+        `(logits, caches)`: float32 `(B, G, V)`, `G` being 1 or the tokens of a
+        square, and the caches with these positions.
     """
-    place = model.embedding.place(ops.maximum(position - 1, 0))
-    previous = ops.take(token_ids, place, axis=1)
+    size = model.embedding.square_side**2
+    earlier = ops.maximum(position - size, 0)
+    places = model.embedding.place(earlier + np.arange(size, dtype="int32"))
+    previous = ops.take(token_ids, places, axis=1)
     x = model.embedding.decode(previous, position)
     filled = []
     for block, (keys, values) in zip(model.blocks, caches):
         x, keys, values = block.decode(x, keys, values, position)
         filled.append((keys, values))
-    return model.head(model.final_norm(x))[:, 0], filled
+    return model.head(model.final_norm(x)), filled
 
 
 def draw(logits, uniform, top_k=None, top_p=None):

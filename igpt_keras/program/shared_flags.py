@@ -158,7 +158,7 @@ def define_dropout():
 
 
 def define_variant():
-    """`--head`, `--depth_scaled_mlp`, `--dropout`, `--order`."""
+    """`--head`, `--depth_scaled_mlp`, `--dropout`, `--order`, `--attention`."""
     flags.DEFINE_enum(
         "head",
         "zeros",
@@ -186,6 +186,12 @@ def define_variant():
             "raster|columns|reversed|spiral|z_curve|random:[0-9]+"
         ).fullmatch,
         message="expected an order, such as --order=columns or random:0",
+    )
+    flags.DEFINE_string(
+        "attention",
+        None,
+        "causal, or block_causal:K to predict squares of K x K tokens at once "
+        "(XTRA). Defaults to causal, and to none for BERT.",
     )
 
 

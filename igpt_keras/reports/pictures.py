@@ -46,7 +46,9 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
 
 
 def first_half(model):
-    """The tokens that come first in a model's order, half of them.
+    """The tokens that come first in a model's order, half of them at most.
+
+    Of squares that are predicted at once, whole ones.
 
     Args:
         model: an `IGPT` of square images.
@@ -54,8 +56,9 @@ def first_half(model):
     Returns:
         bool grid, True for the upper half in raster order.
     """
-    side = math.isqrt(model.sequence_length)
-    first = first_places(model, model.sequence_length // 2)
+    side, size = math.isqrt(model.sequence_length), model.embedding.square_side
+    squares = model.sequence_length // 2 // size**2
+    first = first_places(model, squares * size**2)
     return first.reshape(side, -1)
 
 

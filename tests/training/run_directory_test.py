@@ -54,6 +54,13 @@ def test_a_run_of_another_order_cannot_go_on(run, saved):
         run.begin(CONFIG, "abc")
 
 
+def test_the_order_of_tokens_is_of_a_run(run):
+    run.begin({**CONFIG, "order": "raster"}, "abc")
+    checkpoint(run)
+    with pytest.raises(ValueError, match="order: 'raster' then, 'columns' her"):
+        run.begin({**CONFIG, "order": "columns"}, "abc")
+
+
 def test_keys_that_come_and_go_are_named(run):
     run.begin(CONFIG, "abc")
     checkpoint(run)
