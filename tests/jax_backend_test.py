@@ -32,7 +32,8 @@ REST = (
     "one_run_however or fit_learns_and or fresh_probes or own_network or "
     "natural_mistakes or check_replicas or long_images or "
     "the_dtype_policy_around or added_since or one_prompt_serves or "
-    "model_of_a_classifier or keeps_the_prompt"
+    "model_of_a_classifier or keeps_the_prompt or samples_go_on or own_blocks "
+    "or test_completions or samples_and_completions or draws_of_a_square"
 )
 
 
