@@ -44,8 +44,8 @@ def define_flags():
         "keep",
         "top",
         "What of a picture is kept: top or left, that half, or the fraction of "
-        "the rows from the top. left costs a pass for each row, and draws each "
-        "row without a look at those below.",
+        "the rows from the top. In raster order left costs a pass for each "
+        "row, and draws each row without a look at those below.",
     )
     flags.DEFINE_integer(
         "completions", 4, "Completions of each picture.", lower_bound=1
@@ -78,7 +78,8 @@ def define_flags():
 def main(args):
     model, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     resolution = generation.picture_resolution(model, tokenizer)
-    length = getattr(model, "igpt", model).sequence_length
+    embedding = getattr(model, "igpt", model).embedding
+    length, order = embedding.sequence_length, embedding.permutation
     side = math.isqrt(length)
     given = generation.given_tokens(args.keep, side)
     # All before anything is drawn: wrong pictures cost no minutes.
@@ -102,7 +103,9 @@ def main(args):
             given=np.zeros(length, "bool"),
             verbose=1,
         )
-        left |= reports.write_samples(output, samples, side, args.animate)
+        left |= reports.write_samples(
+            output, samples, side, args.animate, order
+        )
     if files:
         print(f"Completing {len(files):,} pictures.", flush=True)
         completions = program.call(
@@ -116,7 +119,7 @@ def main(args):
         )
         names = reports.distinct_names(files)
         left |= reports.write_completions(
-            output, names, pictures, completions, given, args.animate
+            output, names, pictures, completions, given, args.animate, order
         )
     print(reports.files_left(output, left))
 

@@ -36,9 +36,10 @@ REST = (
     "gradient_of_the_token or accumulation_over_halves or vq_vae_data or "
     "saved_and_opened or samples_follow or shape1 or shape2 or shape3 or "
     "mixed_precision or colour_histogram or candidates_never or is_a_tenth or "
-    "frozen_quantizer or of_any_model or "
-    "model_keeps_it or codebook_usage or first_position or "
-    "fit_beats_random or joined_layers"
+    "frozen_quantizer or of_any_model or model_keeps_it or codebook_usage or "
+    "first_position or fit_beats_random or joined_layers or samples_go_on or "
+    "own_blocks or test_completions or samples_and_completions or "
+    "draws_of_a_square"
 )
 
 

@@ -17,12 +17,15 @@ def softmax(x):
 
 
 def attention(x, q, k, v, out, causal):
-    """x (B, N, D); q, k, v (D, H, K); out (H, K, D)."""
+    """x (B, N, D); q, k, v (D, H, K); out (H, K, D).
+
+    `causal` may be a number: that of neighbours that see each other.
+    """
     query, key, value = (np.einsum("bnd,dhk->bhnk", x, w) for w in (q, k, v))
     scores = np.einsum("bhnk,bhmk->bhnm", query, key) / np.sqrt(q.shape[-1])
     if causal:
-        length = x.shape[1]
-        scores = np.where(np.tril(np.ones((length, length))), scores, -1e10)
+        groups = np.arange(x.shape[1]) // int(causal)
+        scores = np.where(groups[:, None] >= groups, scores, -1e10)
     attended = np.einsum("bhnm,bhmk->bhnk", softmax(scores), value)
     return np.einsum("bhnk,hkd->bnd", attended, out)
 
@@ -35,13 +38,16 @@ def block(x, w, causal):
     return x + hidden @ w["down"], normed
 
 
-def forward(weights, token_ids, mask=None):
-    """Logits (B, N, V) and features (L + 1, B, D); BERT with a mask."""
+def forward(weights, token_ids, mask=None, group=1):
+    """Logits (B, N, V) and features (L + 1, B, D); BERT with a mask.
+
+    So many neighbours are predicted at once, from those before all of them.
+    """
     x = weights["wte"][token_ids]
-    causal = mask is None
+    causal = group if mask is None else False
     if causal:
-        start = np.broadcast_to(weights["sos"], (len(x), 1, x.shape[-1]))
-        x = np.concatenate([start, x[:, :-1]], axis=1)
+        start = np.broadcast_to(weights["sos"], (len(x), group, x.shape[-1]))
+        x = np.concatenate([start, x[:, :-group]], axis=1)
     else:
         x = x * ~mask[..., None]
     x = x + weights["wpe"]

@@ -9,6 +9,7 @@ from igpt_keras.callbacks.only_shows import only_shows
 from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
+from igpt_keras.reports.pictures import first_half
 from igpt_keras.reports.pictures import sample_pictures
 from igpt_keras.reports.pictures import tile
 from igpt_keras.storage.user_path import user_path
@@ -17,9 +18,10 @@ from igpt_keras.storage.user_path import user_path
 class PictureLog(keras.callbacks.Callback):
     """Samples and completions for TensorBoard as a model trains.
 
-    `samples`, and `completions`: a row an image, its upper half, four
-    completions and the original. A BERT model, which defines no order to
-    sample in, has none. Needs TensorFlow to write.
+    `samples`, and `completions`: a row an image, the half of it that comes
+    first in the model's order, four completions and the original. A BERT
+    model, which defines no order to sample in, has none. Needs TensorFlow to
+    write.
 
     Sampling takes as long as many steps, more so for large images: `every` is
     for that, and `seconds` says it.
@@ -84,7 +86,7 @@ class PictureLog(keras.callbacks.Callback):
         samples, completions, originals = sample_pictures(
             self.model, self.tokenizer, self.images, self.num_samples, seed=0
         )
-        rows = completion_rows(originals, completions)
+        rows = completion_rows(originals, completions, first_half(self.model))
         columns = len(rows) // len(originals)
         with self.writer.as_default(step=step):
             tf.summary.image(

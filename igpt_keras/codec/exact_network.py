@@ -25,7 +25,8 @@ class ExactNetwork:
     one way, sums in the order of their index, and an exponential of these. The
     rounding is of about float32's, and moves the loss by as little.
 
-    Positions are computed one by one, from cached keys and values, in NumPy.
+    Positions are computed one by one, in the model's order, from cached keys
+    and values, in NumPy.
 
     Args:
         model: an `IGPT` with the autoregressive objective.
@@ -41,7 +42,9 @@ class ExactNetwork:
         self.width = model.hidden_dim
         embedding = model.embedding
         self.tokens = _array(embedding.token_embedding)
-        self.positions = _array(embedding.position_embedding)
+        # As the tokens come: in the model's order.
+        positions = _array(embedding.position_embedding)
+        self.positions = positions[embedding.permutation]
         self.start = _array(embedding.start_embedding)
         self.blocks = [_weights(block, self.width) for block in model.blocks]
         self.gain = _array(model.final_norm.scale)
@@ -101,11 +104,21 @@ class ExactNetwork:
 
 
 def check_codable(model):
-    """Raises a `ValueError` for BERT, LoRA, quantized, non-finite weights."""
+    """Raises a `ValueError` for a model whose tokens are not coded.
+
+    BERT, one that predicts squares of tokens, and LoRA, quantized or
+    non-finite weights.
+    """
     if model.objective != "autoregressive":
         raise ValueError(
             "A codec needs an autoregressive IGPT. A BERT model predicts "
             "hidden tokens from both sides and gives no order to code in."
+        )
+    if model.embedding.square_side > 1:
+        raise ValueError(
+            "A codec codes token by token, and a model of attention="
+            f"{model.attention!r} predicts squares of them at once. Use one "
+            "with causal attention."
         )
     preset_directory.check_saveable(model)
 

@@ -63,7 +63,7 @@ def compress(model, tokenizer, token_ids, verbose=0):
         for rows in _batches(model, token_ids, verbose):
             network.begin(len(rows))
             previous = None
-            for token in rows.T:
+            for token in rows[:, model.embedding.permutation].T:
                 encoder.encode(token, family, network.next(previous))
                 previous = token
     header = _HEADER.pack(
@@ -105,7 +105,7 @@ def decompress(model, tokenizer, content, verbose=0):
         for rows in _batches(model, token_ids, verbose):
             network.begin(len(rows))
             previous = None
-            for i in range(rows.shape[1]):
+            for i in model.embedding.permutation:
                 conditionals = network.next(previous)
                 try:
                     previous = decoder.decode(family, conditionals)
@@ -166,6 +166,8 @@ def _fingerprint(model, tokenizer):
     config = model.get_config()
     names = ("sequence_length", "num_heads", "head")
     told = [str(config[name]) for name in names]
+    if model.order != "raster":
+        told.append(model.order)
     digest = hashlib.sha256(" ".join([*told, tokenizer.fingerprint]).encode())
     for name, variable in sorted(
         preset_directory.named_variables(model).items()

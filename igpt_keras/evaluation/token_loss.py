@@ -60,7 +60,9 @@ def token_losses(
 
 
 def token_surprise(model, token_ids, batch_size=8):
-    """Nats of every token, `-log p(x_i | x_<i)`.
+    """Nats of every token given those before it in the model's order.
+
+    Of a model that predicts squares, given the squares before its own.
 
     Args:
         model: an autoregressive `IGPT`.
@@ -68,7 +70,7 @@ def token_surprise(model, token_ids, batch_size=8):
         batch_size: int. Images at a time. Defaults to 8.
 
     Returns:
-        float32 array `(M, N)`; its mean is the loss.
+        float32 array `(M, N)`, in raster order; its mean is the loss.
 
     Raises:
         ValueError: for BERT, of which no token is the next.

@@ -27,10 +27,12 @@ def complete(
 ):
     """Keeps a part of each picture, and has the model draw the rest.
 
-    Tokens are drawn in raster order, each from all that are before it. So
-    `keep="left"` is what the model can do with a left half, and not more: it
-    draws the right half of a row before it has seen the left half of the
-    next, and it costs a pass over the picture for each row.
+    Tokens are drawn in the model's order, each from all that are before it. In
+    raster order `keep="left"` is what the model can do with a left half, and
+    not more: it draws the right half of a row before it has seen the left half
+    of the next, and it costs a pass over the picture for each row. A model of
+    `order="columns"` draws the right half from all of the left one, in one
+    pass, and has that trouble with `"top"`.
 
     What is kept comes back as the tokenizer shows it: in the colours of its
     palette, or decoded from the codes of its VQ-VAE, where it also depends a

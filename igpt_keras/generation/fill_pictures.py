@@ -3,6 +3,7 @@ import time
 import keras
 import numpy as np
 
+from igpt_keras.models.prompts import first_places
 from igpt_keras.models.sampling import sample
 from igpt_keras.terminal import verbosity
 
@@ -25,9 +26,11 @@ def fill_pictures(
 ):
     """Draws the tokens that are not given, and shows the pictures.
 
-    In raster order, each from all tokens before it: a given token below or to
-    the right of one that is drawn has no part in it. Each run of given tokens
-    between drawn ones costs another pass over the picture.
+    In the model's order, each from all tokens before it: a given token that
+    comes after one that is drawn has no part in it. Each run of given tokens
+    between drawn ones costs another pass over the picture. A model that
+    predicts squares draws one that is given in part without a look at that
+    part, which is kept.
 
     Args:
         model: an autoregressive `IGPT`, or an `IGPTClassifier` around one.
@@ -48,7 +51,11 @@ def fill_pictures(
         ValueError: as `sample`.
     """
     count, length = token_ids.shape
-    runs = _drawn_runs(np.reshape(given, -1))
+    igpt = getattr(model, "igpt", model)
+    given = np.reshape(given, -1)
+    order = igpt.embedding.permutation
+    at_once = igpt.embedding.square_side**2
+    runs = _drawn_runs(given[order].reshape(-1, at_once))
     drawn = sum(stop - start for start, stop in runs)
     progress = keras.utils.Progbar(
         count * drawn,
@@ -71,13 +78,16 @@ def fill_pictures(
             found = sample(
                 model,
                 size,
-                rows[:, :start],
+                rows,
+                given=first_places(igpt, start),
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,
                 seed=int(generator.integers(2**31)),
             )
-            rows[:, start:stop] = found[:, start:stop]
+            places = order[start:stop]
+            places = places[~given[places]]
+            rows[:, places] = found[:, places]
             done += real * (stop - start)
             rate = done / (time.perf_counter() - begin)
             values = [
@@ -91,10 +101,21 @@ def fill_pictures(
 
 
 def _drawn_runs(given):
-    """Pairs of start and stop of the tokens that are drawn."""
-    edges = np.diff(given.astype("int8"), prepend=1, append=1)
-    starts, stops = np.flatnonzero(edges == -1), np.flatnonzero(edges == 1)
-    return list(zip(starts.tolist(), stops.tolist()))
+    """Pairs of start and stop of the tokens that are drawn.
+
+    Args:
+        given: bool `(steps, G)`, which of the tokens of each step are given.
+    """
+    drawn = ~given.all(axis=1)
+    # After a step that draws beside what is given, the latter is a prompt.
+    ends = drawn & given.any(axis=1)
+    before, after = np.zeros((2, len(drawn)), "bool")
+    before[1:] = (drawn & ~ends)[:-1]
+    after[:-1] = drawn[1:]
+    starts = np.flatnonzero(drawn & ~before)
+    stops = np.flatnonzero(drawn & (ends | ~after)) + 1
+    size = given.shape[1]
+    return list(zip((starts * size).tolist(), (stops * size).tolist()))
 
 
 def _at_a_time(model):

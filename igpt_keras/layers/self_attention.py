@@ -1,7 +1,11 @@
 import keras
+import numpy as np
 from keras import initializers
 from keras import layers
 from keras import ops
+
+from igpt_keras.layers.pixel_order import check_order
+from igpt_keras.layers.pixel_order import pixel_order
 
 
 class SelfAttention(keras.layers.Layer):
@@ -18,6 +22,13 @@ class SelfAttention(keras.layers.Layer):
             the initial output projection.
         causal: bool. Whether position `i` attends to positions `<= i` only.
             Defaults to `True`; the BERT objective attends everywhere.
+        order: str. What the inputs are in the order of, see `pixel_order`.
+            Only `prepare` asks. Defaults to `"raster"`.
+        square_side: int, `k`. Where attention is causal, it is so by squares
+            of `k` x `k` tokens, `k * k` neighbours in the sequence: positions
+            of one attend to each other and to all squares before it (XTRA's
+            Block Causal Mask, Amrani et al. 2024). Defaults to 1, token by
+            token.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -35,14 +46,29 @@ class SelfAttention(keras.layers.Layer):
     (3, 4, 8)
     """
 
-    def __init__(self, num_heads, num_layers, causal=True, **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        num_layers,
+        causal=True,
+        order="raster",
+        square_side=1,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        check_order(order)
         self.num_heads = num_heads
         self.num_layers = num_layers
         self.causal = causal
+        self.order = order
+        self.square_side = square_side
 
     def build(self, input_shape):
         width = input_shape[-1]
+        if self.order != "raster" or self.square_side > 1:
+            self.permutation = pixel_order(
+                self.order, input_shape[1], self.square_side
+            )
         if width % self.num_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} does not divide hidden_dim="
@@ -89,7 +115,8 @@ class SelfAttention(keras.layers.Layer):
         Args:
             queries: float tensor `(B, n, H, K)`.
             keys: float tensor, as `queries`.
-            positions: int32 tensor `(n,)`, where they are in the sequence.
+            positions: int32 tensor `(n,)`, where in the image, row by row, the
+                tokens are that they predict.
 
         Returns:
             `(queries, keys)`; here as they are.
@@ -111,20 +138,29 @@ class SelfAttention(keras.layers.Layer):
         queries, keys = self.prepare(
             self.query(inputs),
             self.key(inputs),
-            ops.arange(ops.shape(inputs)[1], dtype="int32"),
+            self._places(ops.arange(ops.shape(inputs)[1], dtype="int32")),
         )
         values = self.value(inputs)
+        mask = None
+        if self.causal and self.square_side > 1:
+            squares = ops.arange(ops.shape(inputs)[1]) // self.square_side**2
+            mask = (squares[:, None] >= squares)[None, None]
         attended = ops.dot_product_attention(
-            queries, keys, values, is_causal=self.causal
+            queries,
+            keys,
+            values,
+            mask=mask,
+            is_causal=self.causal and mask is None,
         )  # (B, N, H, K)
         outputs = self.output_projection(attended)
         return outputs, _heads_first(keys), _heads_first(values)
 
     def decode(self, inputs, keys, values, position):
-        """Attends from one new position to all positions up to it.
+        """Attends from new positions to each other and to all before them.
 
         Args:
-            inputs: float tensor `(B, 1, D)`, the input at `position`.
+            inputs: float tensor `(B, G, D)`, the input at `position`, `G`
+                being 1, or at the square that begins there.
             keys: float tensor `(B, H, M, K)`, filled below `position`, which
                 is below `M`. All of it is read. Heads come first, so that
                 neither product copies it.
@@ -132,11 +168,14 @@ class SelfAttention(keras.layers.Layer):
             position: int32 scalar tensor.
 
         Returns:
-            `(outputs, keys, values)`: `(B, 1, D)`, and the two caches with
-            `position` filled in.
+            `(outputs, keys, values)`: `(B, G, D)`, and the two caches with
+            these positions filled in.
         """
+        count = inputs.shape[1]
         query, key = self.prepare(
-            self.query(inputs), self.key(inputs), ops.reshape(position, (1,))
+            self.query(inputs),
+            self.key(inputs),
+            self._places(position + np.arange(count, dtype="int32")),
         )
         start = (0, 0, position, 0)
         keys = ops.slice_update(keys, start, _heads_first(key))
@@ -146,7 +185,7 @@ class SelfAttention(keras.layers.Layer):
         query = _heads_first(query)
         scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
-        visible = ops.arange(keys.shape[2]) <= position
+        visible = ops.arange(keys.shape[2]) < position + count
         scores = ops.where(visible, scores, -1e30)
         # `ops.softmax` warns where there is one position.
         weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
@@ -154,6 +193,12 @@ class SelfAttention(keras.layers.Layer):
         attended = ops.matmul(ops.cast(weights, values.dtype), values)
         outputs = self.output_projection(_heads_first(attended))
         return outputs, keys, values
+
+    def _places(self, positions):
+        """Places in the image of positions in the order."""
+        if self.order == "raster" and self.square_side == 1:
+            return positions
+        return ops.take(self.permutation, positions)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -164,6 +209,8 @@ class SelfAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "num_layers": self.num_layers,
             "causal": self.causal,
+            "order": self.order,
+            "square_side": self.square_side,
         }
 
 

@@ -1,8 +1,10 @@
 import keras
+import numpy as np
 from keras import initializers
 from keras import ops
 
 from igpt_keras.backend import take_rows
+from igpt_keras.layers.pixel_order import pixel_order
 
 
 class TokenAndPositionEmbedding(keras.layers.Layer):
@@ -15,11 +17,20 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
     position embedding alone: the token is zeroed *before* positions are
     added, and there is no vector for "hidden" (released code, `model`).
 
+    Token ids come in raster order. What is embedded is in `order`: it is the
+    order that the shift goes along, while row `i` of the position table stays
+    that of place `i` of the image.
+
     Args:
         vocabulary_size: int. Number of tokens, `V`.
         sequence_length: int. Tokens per image, `N`.
         hidden_dim: int. Width, `D`.
         shift: bool. Whether to shift behind a start token.
+        order: str, see `pixel_order`. Defaults to `"raster"`.
+        square_side: int, `k`. Side of the squares of tokens that the shift
+            goes by: the first one's `G = k * k` positions all hold the start
+            token, and another's the tokens of the square before it. Defaults
+            to 1, token by token.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -28,7 +39,7 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             hidden.
 
     Returns:
-        Float tensor `(B, N, D)`.
+        Float tensor `(B, N, D)`, in `order`.
 
     Example:
     >>> layer = TokenAndPositionEmbedding(16, 4, 8)
@@ -37,13 +48,25 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocabulary_size, sequence_length, hidden_dim, shift=True, **kwargs
+        self,
+        vocabulary_size,
+        sequence_length,
+        hidden_dim,
+        shift=True,
+        order="raster",
+        square_side=1,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.sequence_length = sequence_length
         self.hidden_dim = hidden_dim
         self.shift = shift
+        self.order = order
+        self.square_side = square_side
+        self.permutation = pixel_order(order, sequence_length, square_side)
+        raster = np.arange(sequence_length)
+        self.is_raster = np.array_equal(self.permutation, raster)
 
     def build(self, token_ids_shape, hidden_shape=None):
         self.token_embedding = self.add_weight(
@@ -66,7 +89,26 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
                 name="start_embedding",
             )
 
+    def place(self, position):
+        """Where in the image the token at a position of the order is.
+
+        Args:
+            position: int32 tensor, or int.
+
+        Returns:
+            The same in raster order.
+        """
+        if self.is_raster:
+            return position
+        return ops.take(self.permutation, position)
+
     def call(self, token_ids, hidden=None):
+        positions = self.position_embedding
+        if not self.is_raster:
+            token_ids = ops.take(token_ids, self.permutation, axis=1)
+            positions = take_rows(positions, self.permutation)
+            if hidden is not None:
+                hidden = ops.take(hidden, self.permutation, axis=1)
         embedded = ops.cast(
             take_rows(self.token_embedding, token_ids), self.compute_dtype
         )
@@ -76,29 +118,37 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         if self.shift:
             start = ops.broadcast_to(
                 self.start_embedding,
-                (ops.shape(embedded)[0], 1, self.hidden_dim),
+                (ops.shape(embedded)[0], self.square_side**2, self.hidden_dim),
             )
-            embedded = ops.concatenate([start, embedded[:, :-1]], axis=1)
-        return embedded + self.position_embedding
+            embedded = ops.concatenate(
+                [start, embedded[:, : -(self.square_side**2)]], axis=1
+            )
+        return embedded + positions
 
     def decode(self, previous_token_ids, position):
-        """Input at one position, given the tokens before it.
+        """Input at one position of the order, given the token before it.
+
+        Of squares, at the `G` positions of one, given the square before it.
 
         Args:
             previous_token_ids: int tensor `(B,)`, the tokens at
-                `position - 1`; ignored at position 0.
-            position: int32 scalar tensor.
+                `position - 1`, or `(B, G)`, the square before `position`;
+                ignored at position 0.
+            position: int32 scalar tensor, of squares their first.
 
         Returns:
-            Float tensor `(B, 1, D)`.
+            Float tensor `(B, G, D)`; `G` is 1 without squares.
         """
-        token = ops.take(self.token_embedding, previous_token_ids, axis=0)
+        size = self.square_side**2
+        previous = ops.reshape(previous_token_ids, (-1, size))
+        token = ops.take(self.token_embedding, previous, axis=0)
         start = ops.convert_to_tensor(self.start_embedding)
         token = ops.where(position == 0, start, token)
-        here = ops.take(self.position_embedding, position, axis=0)
+        place = self.place(position + np.arange(size, dtype="int32"))
+        here = ops.take(self.position_embedding, place, axis=0)
         # Cast before the sum, as `call` does.
         token = ops.cast(token, self.compute_dtype)
-        return (token + ops.cast(here, self.compute_dtype))[:, None]
+        return token + ops.cast(here, self.compute_dtype)
 
     def compute_output_shape(self, token_ids_shape, hidden_shape=None):
         return (*token_ids_shape, self.hidden_dim)
@@ -110,4 +160,6 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
             "sequence_length": self.sequence_length,
             "hidden_dim": self.hidden_dim,
             "shift": self.shift,
+            "order": self.order,
+            "square_side": self.square_side,
         }

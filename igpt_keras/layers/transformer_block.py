@@ -43,6 +43,8 @@ class TransformerBlock(keras.layers.Layer):
             computes what is between again in the backward pass: a third more
             arithmetic, and the memory of one block in place of all. Gradients
             are the same. Defaults to `False`.
+        order: str, see `SelfAttention`. Defaults to `"raster"`.
+        square_side: int, see `SelfAttention`. Defaults to 1.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -68,6 +70,8 @@ class TransformerBlock(keras.layers.Layer):
         dropout=0.0,
         depth_scaled_mlp=False,
         remat=False,
+        order="raster",
+        square_side=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,6 +80,8 @@ class TransformerBlock(keras.layers.Layer):
         self.causal = causal
         self.depth_scaled_mlp = depth_scaled_mlp
         self.remat = remat
+        self.order = order
+        self.square_side = square_side
         self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape):
@@ -96,11 +102,18 @@ class TransformerBlock(keras.layers.Layer):
                 name=name,
             )
 
+        # Only what is asked for: `attention_class` may know no other.
+        others = {}
+        if self.order != "raster":
+            others["order"] = self.order
+        if self.square_side > 1:
+            others["square_side"] = self.square_side
         self.attention_norm = norm("attention_norm")
         self.attention = self.attention_class(
             self.num_heads,
             self.num_layers,
             causal=self.causal,
+            **others,
             dtype=self.dtype_policy,
             name="attention",
         )
@@ -166,4 +179,6 @@ class TransformerBlock(keras.layers.Layer):
             "dropout": self.dropout.rate,
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "remat": self.remat,
+            "order": self.order,
+            "square_side": self.square_side,
         }

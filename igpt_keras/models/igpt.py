@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 from keras import layers
 from keras import ops
 
@@ -12,16 +13,17 @@ from igpt_keras.layers.token_and_position_embedding import (
     TokenAndPositionEmbedding,
 )
 from igpt_keras.layers.transformer_block import TransformerBlock
+from igpt_keras.models import igpt_checks
 from igpt_keras.models import preset_directory
+from igpt_keras.models.attention_pattern import read_attention
 from igpt_keras.models.checked_model import CheckedModel
-from igpt_keras.models.checked_model import check_ids
-from igpt_keras.models.checked_model import describe
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.models.output_head import output_head
 from igpt_keras.models.own_network import find_block
+from igpt_keras.models.own_network import ordering_arguments
 from igpt_keras.models.own_network import registered_name
 from igpt_keras.storage.user_path import user_path
 
@@ -72,6 +74,22 @@ class IGPT(CheckedModel):
             `keras.saving.register_keras_serializable` it is in what is saved.
             Defaults to `None`, `TransformerBlock`. `docs/variants.md` has
             others.
+        order: str. What the tokens are predicted in, the permutation of
+            section 2.1: `"raster"`, `"columns"`, `"reversed"`, `"spiral"`,
+            `"z_curve"` or `"random:SEED"`, see `igpt_keras.layers.pixel_order`.
+            Inside alone: inputs, logits and samples stay in raster order, and
+            so does the position table. Defaults to `"raster"`. BERT, which
+            looks both ways, is the same function in each.
+        attention: str. What each position attends to. `"causal"`: to those
+            before it and itself. `"block_causal:K"`: by squares of `K` x `K`
+            tokens, in place of tokens (XTRA, Amrani et al. 2024). `order` is
+            then one of squares, each row by row. The positions of a square
+            hold the tokens of the one before it, those of the first the start
+            token; they attend to each other and to all squares before, and
+            predict the square's tokens, independent of each other given what
+            is before. The loss is theirs, over all `N` tokens. `"none"`: to
+            all, BERT's. Defaults to `None`, the objective's own: causal, and
+            none for BERT.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
@@ -113,6 +131,8 @@ class IGPT(CheckedModel):
         dropout=0.0,
         remat=False,
         block=None,
+        order="raster",
+        attention=None,
         dtype=None,
         **kwargs,
     ):
@@ -135,6 +155,7 @@ class IGPT(CheckedModel):
                 f"{hidden_dim}. Choose a num_heads that divides hidden_dim."
             )
         causal = objective == "autoregressive"
+        pattern, square_side = read_attention(attention, objective)
 
         # === Layers ===
         embedding = TokenAndPositionEmbedding(
@@ -142,10 +163,13 @@ class IGPT(CheckedModel):
             sequence_length,
             hidden_dim,
             shift=causal,
+            order=order,
+            square_side=square_side,
             dtype=dtype,
             name="embedding",
         )
         block = find_block(block, TransformerBlock)
+        others = ordering_arguments(block, order, square_side)
         blocks = [
             block(
                 num_heads,
@@ -154,6 +178,7 @@ class IGPT(CheckedModel):
                 dropout=dropout,
                 depth_scaled_mlp=depth_scaled_mlp,
                 remat=remat,
+                **others,
                 dtype=dtype,
                 name=f"block_{i}",
             )
@@ -177,7 +202,10 @@ class IGPT(CheckedModel):
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         for layer in blocks:
             x = layer(x)
-        x = head_layer(final_norm(x))
+        x = final_norm(x)
+        if not embedding.is_raster:
+            x = ops.take(x, np.argsort(embedding.permutation), axis=1)
+        x = head_layer(x)
         super().__init__(inputs=inputs, outputs=x, **kwargs)
         # A functional model's own policy is the global one; `compile` adds
         # loss scaling by it.
@@ -199,6 +227,11 @@ class IGPT(CheckedModel):
         self.dropout = dropout
         self.remat = remat
         self.block = block
+        self.order = order
+        self.attention = pattern
+        # `None` where it is the objective's own, as older files have it.
+        own, _ = read_attention(None, objective)
+        self.given_attention = None if pattern == own else pattern
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -221,40 +254,7 @@ class IGPT(CheckedModel):
         values are at hand: not inside a compiled function, where XLA would
         clamp them silently.
         """
-        if self.objective == "bert":
-            if not isinstance(inputs, dict) or set(inputs) != {
-                "token_ids",
-                "mask",
-            }:
-                raise ValueError(
-                    "A BERT model takes a dict of `token_ids` and `mask` "
-                    "(bool, True = hidden and predicted), received "
-                    f"{describe(inputs)}."
-                )
-            check_ids(
-                "mask",
-                inputs["mask"],
-                (None, self.sequence_length),
-                2,
-                "A mask is bool, or int with 1 where a token is hidden.",
-                kinds=("bool", "int"),
-            )
-            inputs = inputs["token_ids"]
-        elif isinstance(inputs, (dict, list, tuple)):
-            raise ValueError(
-                "An autoregressive model takes one tensor of token ids, "
-                f"received {describe(inputs)}."
-            )
-        check_ids(
-            "token_ids",
-            inputs,
-            (None, self.sequence_length),
-            self.vocabulary_size,
-            "Images become token ids by `tokenizer(images)`. Use the tokenizer "
-            "this model was made for, or build the model for yours; it has "
-            f"vocabulary_size={self.vocabulary_size} and "
-            f"sequence_length={self.sequence_length}.",
-        )
+        igpt_checks.check_inputs(self, inputs)
 
     def check_targets(self, targets):
         """Raises a `ValueError` unless `targets` are token ids `(B, N)`.
@@ -264,28 +264,11 @@ class IGPT(CheckedModel):
         """
         if self._has_own_targets or targets is None:
             return
-        check_ids(
-            "y",
-            targets,
-            (None, self.sequence_length),
-            self.vocabulary_size,
-            "An IGPT predicts its own input: leave y out, and labels out of a "
-            "dataset: `dataset.map(lambda token_ids, labels: token_ids)`. "
-            "`IGPTClassifier(model, num_classes)` learns labels.",
-        )
+        igpt_checks.check_targets(self, targets)
 
     def check_weights(self, sample_weight):
         """Raises a `ValueError` unless weights are of images or tokens."""
-        shape = tuple(sample_weight.shape)
-        if len(shape) == 1 or (
-            len(shape) == 2 and shape[1] in (None, self.sequence_length)
-        ):
-            return
-        raise ValueError(
-            "sample_weight must have shape (batch,), a weight for each image, "
-            f"or (batch, {self.sequence_length}), one for each token, received "
-            f"shape {shape}."
-        )
+        igpt_checks.check_weights(self, sample_weight)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """`keras.Model.compile`; without `loss`, the objective's own.
@@ -388,6 +371,8 @@ class IGPT(CheckedModel):
             "dropout": self.dropout,
             "remat": self.remat,
             "block": registered_name(self.block),
+            "order": self.order,
+            "attention": self.given_attention,
         }
 
     @classmethod

@@ -108,6 +108,39 @@ def find_block(block, default):
     return found
 
 
+def ordering_arguments(block, order, square_side):
+    """What a block is told of the sequence that is not the usual one.
+
+    Args:
+        block: class or function that makes a block.
+        order: str. Left out if it is raster, or `block` does not take it: its
+            inputs come in the order, and most blocks need no more.
+        square_side: int. Left out if it is 1.
+
+    Returns:
+        dict of arguments.
+
+    Raises:
+        ValueError: if there are squares, and `block` does not take them.
+    """
+    function = block.__init__ if inspect.isclass(block) else block
+    taken = inspect.signature(function).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    arguments = {}
+    if order != "raster" and (anything or "order" in taken):
+        arguments["order"] = order
+    if square_side > 1:
+        if not (anything or "square_side" in taken):
+            raise ValueError(
+                f"{shown_name(block)} takes no square_side, so that it would "
+                "not attend by squares of tokens. Pass it on to a "
+                "TransformerBlock or SelfAttention, or leave out "
+                "attention='block_causal:K'."
+            )
+        arguments["square_side"] = square_side
+    return arguments
+
+
 def check_parts(model):
     """Raises a `ValueError` unless an `IGPT`'s blocks are what it names."""
     for block in model.blocks:
@@ -145,6 +178,15 @@ def check_plain(model):
             "`save_to_preset`. If only training differs, give the weights to "
             "an `IGPT` with `set_weights`, and save that."
         )
+    for name, usual in (("order", "raster"), ("given_attention", None)):
+        found = getattr(igpt, name)
+        if found != usual:
+            raise ValueError(
+                "The model predicts tokens by "
+                f"{name.removeprefix('given_')}={found!r}, and whatever reads "
+                "this format has raster order and the objective's own "
+                "attention. Use `save_to_preset`."
+            )
 
 
 def check_decodes(model):

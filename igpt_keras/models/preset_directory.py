@@ -46,6 +46,8 @@ _VARIANT = {
     "dropout": 0.0,
     "remat": False,
     "block": own_network.BLOCK,
+    "order": "raster",
+    "attention": None,
 }
 _CLASSIFIER = ("num_classes", "generative_weight")
 _CLASSIFIER_VARIANT = {"classification_weight": 1.0, "head_layer": None}
@@ -121,7 +123,7 @@ def load(cls, directory, interpolate_positions, overrides):
     check_sequence_length(
         config["sequence_length"], length, interpolate_positions, path
     )
-    fixed = {*_ARCHITECTURE, "head", "depth_scaled_mlp", "block", *arguments}
+    fixed = {*_ARCHITECTURE, *_VARIANT, *arguments} - {"dropout", "remat"}
     fixed &= set(overrides)
     if fixed:
         raise ValueError(

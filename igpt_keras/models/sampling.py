@@ -8,6 +8,7 @@ from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.own_network import check_decodes
+from igpt_keras.models.prompts import read_prompt
 
 
 def sample(
@@ -18,9 +19,11 @@ def sample(
     top_k=None,
     top_p=None,
     seed=0,
+    given=None,
 ):
-    """Draws images from an autoregressive model, token by token.
+    """Draws images from an autoregressive model, token by token in its order.
 
+    A model of `attention="block_causal:K"` draws a square of tokens at a time.
     A prompt is one pass of the network. After it keys and values of earlier
     positions are cached, so each position costs one step and not one pass
     over the image. All steps run on the device, compiled once for every
@@ -32,8 +35,8 @@ def sample(
             `IGPTClassifier` around one.
         num_samples: int. Number of images. Defaults to 8.
         prompt: optional int array `(num_samples, P)`, `P <= N`: the first `P`
-            tokens, kept as they are. `(P,)` or `(1, P)` is for all samples.
-            Half an image gives a completion.
+            tokens row by row, kept as they are. `(P,)` or `(1, P)` is for all
+            samples. Half an image gives a completion.
         temperature: finite float >= 0 that divides the logits. 0 takes the
             most probable token. The paper samples at 1.0.
         top_k: optional int >= 1. Draw from the `top_k` most probable tokens.
@@ -41,13 +44,19 @@ def sample(
             tokens whose probabilities, after `top_k`, sum to at least
             `top_p`; never fewer than one.
         seed: int. Defaults to 0.
+        given: optional bool array `(num_samples, N)`, or `(N,)` for all
+            samples: which tokens of a `prompt` of `N` are kept, whose others
+            are not read. They must come first in the model's order: the left
+            half of an image if that is `"columns"`. Defaults to the `P` of
+            `prompt`.
 
     Returns:
-        int32 NumPy array `(num_samples, N)`.
+        int32 NumPy array `(num_samples, N)`, in raster order.
 
     Raises:
         ValueError: if the model cannot sample, its logits are not finite, as
-            after divergence, or an argument is out of range.
+            after divergence, what is given does not come first in its order,
+            or an argument is out of range.
 
     Example:
     >>> from igpt_keras import IGPT
@@ -72,25 +81,24 @@ def sample(
         (top_k,) = check_positive_ints(top_k=top_k)
     if top_p is not None and not 0 <= top_p <= 1:
         raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
-    prompt = _check_prompt(prompt, num_samples, model)
+    token_ids, counts = read_prompt(model, num_samples, prompt, given)
     if temperature == 0:
         temperature, top_k = 1.0, 1
 
-    length = model.sequence_length
-    prompt_length = prompt.shape[1]
-    token_ids = np.zeros((num_samples, length), "int32")
-    token_ids[:, :prompt_length] = prompt
     uniform = np.random.default_rng(seed).random(
-        (num_samples, length), dtype="float32"
+        token_ids.shape, dtype="float32"
     )
     inputs = {
         "token_ids": token_ids,
         "uniform": uniform,
         "temperature": np.full(num_samples, temperature, "float32"),
     }
+    start = int(counts.min())
+    if (counts > start).any():
+        inputs["counts"] = counts
     with model_scope(model):
         # Not `predict_on_batch`, which gives every replica the whole batch.
-        sampler = _sampler(model, num_samples, prompt_length, top_k, top_p)
+        sampler = _sampler(model, inputs, start, top_k, top_p)
         found = sampler.predict(inputs, batch_size=num_samples, verbose=0)
     if not found["logits_are_finite"].all():
         raise ValueError(
@@ -105,7 +113,7 @@ def sample(
     return np.asarray(found["token_ids"])
 
 
-def _sampler(model, num_samples, prompt_length, top_k, top_p):
+def _sampler(model, inputs, prompt_length, top_k, top_p):
     """The sampler of a model, its settings and shapes.
 
     Kept with the model, since tracing the loop takes longer than running it;
@@ -118,7 +126,8 @@ def _sampler(model, num_samples, prompt_length, top_k, top_p):
         model.__dict__["_samplers"] = {}
     samplers = model.__dict__["_samplers"]
     # What was traced for the replicas of one strategy is not for another's.
-    key = (num_samples, prompt_length, top_k, top_p, num_replicas(model))
+    shapes = (len(inputs["token_ids"]), "counts" in inputs, prompt_length)
+    key = (*shapes, top_k, top_p, num_replicas(model))
     if key not in samplers:
         samplers[key] = _Sampler(model, prompt_length, top_k, top_p)
     return samplers[key]
@@ -152,34 +161,38 @@ class _Sampler(keras.Model):
         # The random numbers are not rounded; each layer has its own dtype.
         super().__init__(name="sampler", dtype="float32")
         self.igpt = model
+        # Tokens that are drawn at a time.
+        self.size = model.embedding.square_side**2
         self.prompt_length = prompt_length
         self.top_k = top_k
         self.top_p = top_p
 
     def call(self, inputs):
-        if self.igpt.sequence_length - self.prompt_length < XLA_STEPS:
+        rest = self.igpt.sequence_length - self.prompt_length
+        if rest // self.size < XLA_STEPS:
             return self.complete(inputs)
         return compile_rows(self.complete, inputs, self.igpt)
 
     def complete(self, inputs):
         """Fills in the tokens after the prompt."""
-        token_ids = inputs["token_ids"]
-        start, stop = self.prompt_length, self.igpt.sequence_length
+        token_ids, size = inputs["token_ids"], self.size
+        start = self.prompt_length // size
+        stop = self.igpt.sequence_length // size
         finite = ops.ones_like(token_ids[:, 0], "bool")
-        # Of one position at least, since tensors of none lose their shapes;
-        # its step fills it in again.
-        caches = prefill(self.igpt, token_ids, max(start, 1))
+        # Of one step at least, since tensors of none lose their shapes; the
+        # step fills it in again.
+        caches = prefill(self.igpt, token_ids, max(start, 1) * size)
         state = token_ids, caches, finite, finite
         for length in cache_lengths(start, stop):
             token_ids, caches, *finites = state
             caches = [
-                tuple(_lengthen(part, length) for part in cache)
+                tuple(_lengthen(part, length * size) for part in cache)
                 for cache in caches
             ]
             state = ops.fori_loop(
                 start,
                 length,
-                lambda position, state: self.step(inputs, position, state),
+                lambda i, state: self.step(inputs, i * size, state),
                 (token_ids, caches, *finites),
             )
             start = length
@@ -190,15 +203,30 @@ class _Sampler(keras.Model):
         }
 
     def step(self, inputs, position, state):
-        """Draws the tokens of one position."""
+        """Draws the tokens of one position, or of the square that begins it."""
         token_ids, caches, finite, scaled_finite = state
         logits, caches = decode(self.igpt, token_ids, caches, position)
-        scaled = logits / inputs["temperature"][:, None]
-        finite = finite & ops.all(ops.isfinite(logits), axis=-1)
-        scaled_finite &= ops.all(ops.isfinite(scaled), axis=-1)
-        uniform = ops.take(inputs["uniform"], position, axis=1)
-        drawn = draw(scaled, uniform, self.top_k, self.top_p)
-        token_ids = ops.slice_update(token_ids, (0, position), drawn[:, None])
+        scaled = logits / inputs["temperature"][:, None, None]
+        finite = finite & ops.all(ops.isfinite(logits), axis=(1, 2))
+        scaled_finite &= ops.all(ops.isfinite(scaled), axis=(1, 2))
+        positions = position + np.arange(self.size, dtype="int32")
+        uniform = ops.take(inputs["uniform"], positions, axis=1)
+        drawn = draw(
+            ops.reshape(scaled, (-1, scaled.shape[-1])),
+            ops.reshape(uniform, (-1,)),
+            self.top_k,
+            self.top_p,
+        )
+        drawn = ops.reshape(drawn, (-1, self.size))
+        places = self.igpt.embedding.place(positions)
+        if "counts" in inputs:
+            known = ops.take(token_ids, places, axis=1)
+            given = positions < inputs["counts"][:, None]
+            drawn = ops.where(given, known, drawn)
+        for i in range(self.size):
+            token_ids = ops.slice_update(
+                token_ids, (0, places[i]), drawn[:, i : i + 1]
+            )
         return token_ids, caches, finite, scaled_finite
 
 
@@ -222,12 +250,13 @@ def _lengthen(cache, length):
 
 
 def prefill(model, token_ids, length):
-    """Caches of the first positions, in one pass.
+    """Caches of the first positions of a model's order, in one pass.
 
     Args:
         model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)`; only what is before `length` is read.
-        length: int, `P >= 1`.
+        token_ids: int32 `(B, N)` in raster order; only what is before `length`
+            in the model's is read.
+        length: int, `P >= 1`, of whole squares if the model predicts these.
 
     Returns:
         For each block `(keys, values)`, float `(B, H, P, K)`.
@@ -245,22 +274,28 @@ def decode(model, token_ids, caches, position):
 
     Args:
         model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)`; only what is before `position` is read.
+        token_ids: int32 `(B, N)` in raster order; only what is before
+            `position` in the model's is read.
         caches: for each block `(keys, values)`, float `(B, H, M, K)` with
             `M > position`, filled below it. Each is an array of its own,
             which a loop updates in place.
-        position: int32 scalar.
+        position: int32 scalar, in the model's order; the first of a square if
+            the model predicts these.
 
     Returns:
-        `(logits, caches)`: float32 `(B, V)`, and the caches with `position`.
+        `(logits, caches)`: float32 `(B, G, V)`, `G` being 1 or the tokens of a
+        square, and the caches with these positions.
     """
-    previous = ops.take(token_ids, ops.maximum(position - 1, 0), axis=1)
+    size = model.embedding.square_side**2
+    earlier = ops.maximum(position - size, 0)
+    places = model.embedding.place(earlier + np.arange(size, dtype="int32"))
+    previous = ops.take(token_ids, places, axis=1)
     x = model.embedding.decode(previous, position)
     filled = []
     for block, (keys, values) in zip(model.blocks, caches):
         x, keys, values = block.decode(x, keys, values, position)
         filled.append((keys, values))
-    return model.head(model.final_norm(x))[:, 0], filled
+    return model.head(model.final_norm(x)), filled
 
 
 def draw(logits, uniform, top_k=None, top_p=None):
@@ -296,33 +331,3 @@ def draw(logits, uniform, top_k=None, top_p=None):
     chosen = ops.argmax(ops.cast(passed, "int32"), axis=-1)
     token_ids = ops.take_along_axis(order, chosen[:, None], axis=-1)[:, 0]
     return ops.cast(token_ids, "int32")
-
-
-def _check_prompt(prompt, num_samples, model):
-    if prompt is None:
-        return np.zeros((num_samples, 0), "int32")
-    prompt = np.asarray(prompt)
-    if prompt.ndim == 1:
-        prompt = prompt[None]
-    if prompt.ndim == 2 and prompt.shape[0] == 1:
-        prompt = np.tile(prompt, (num_samples, 1))
-    if (
-        prompt.ndim != 2
-        or prompt.shape[0] != num_samples
-        or prompt.shape[1] > model.sequence_length
-    ):
-        raise ValueError(
-            f"prompt must have shape (P,) or ({num_samples}, P) with P <= "
-            f"{model.sequence_length}, received {prompt.shape}."
-        )
-    if prompt.size and (
-        not np.issubdtype(prompt.dtype, np.integer)
-        or prompt.min() < 0
-        or prompt.max() >= model.vocabulary_size
-    ):
-        raise ValueError(
-            "prompt must hold int token ids in "
-            f"[0, {model.vocabulary_size}), received {prompt.dtype} from "
-            f"{prompt.min()} to {prompt.max()}."
-        )
-    return prompt.astype("int32")

@@ -1,6 +1,7 @@
 """Groups of flags that scripts have in common."""
 
 import math
+import re
 
 from absl import flags
 
@@ -157,7 +158,7 @@ def define_dropout():
 
 
 def define_variant():
-    """`--head`, `--depth_scaled_mlp`, `--dropout`."""
+    """`--head`, `--depth_scaled_mlp`, `--dropout`, `--order`, `--attention`."""
     flags.DEFINE_enum(
         "head",
         "zeros",
@@ -172,6 +173,26 @@ def define_variant():
         "text has it and the released code has not.",
     )
     define_dropout()
+    flags.DEFINE_string(
+        "order",
+        "raster",
+        "What tokens are predicted in (section 2.1): raster, columns, "
+        "reversed, spiral, z_curve, or random:SEED, a permutation drawn from "
+        "the seed.",
+    )
+    flags.register_validator(
+        "order",
+        re.compile(
+            "raster|columns|reversed|spiral|z_curve|random:[0-9]+"
+        ).fullmatch,
+        message="expected an order, such as --order=columns or random:0",
+    )
+    flags.DEFINE_string(
+        "attention",
+        None,
+        "causal, or block_causal:K to predict squares of K x K tokens at once "
+        "(XTRA). Defaults to causal, and to none for BERT.",
+    )
 
 
 def define_model(sizes, mask_rate):

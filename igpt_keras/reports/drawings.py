@@ -17,7 +17,7 @@ _SHORT, _LONG = 80, 2000
 _FILLING = "the same, filling in"
 
 
-def write_samples(directory, samples, side, animate=False):
+def write_samples(directory, samples, side, animate=False, order=None):
     """Writes `samples.png`, a grid, and `sample_000.png` and so on.
 
     The grid is enlarged, pixels repeated; the others have their true size.
@@ -28,6 +28,7 @@ def write_samples(directory, samples, side, animate=False):
         side: int. Side of the grid of tokens.
         animate: bool. Whether to write `animation.gif` too, of the grid.
             Defaults to `False`.
+        order: int array, as for `filling`.
 
     Returns:
         dict of what they are by name of the file.
@@ -44,7 +45,7 @@ def write_samples(directory, samples, side, animate=False):
     }
     if animate:
         given = np.zeros((side, side), "bool")
-        frames = filling(samples, given)
+        frames = filling(samples, given, order)
         _write_gif(directory / "animation.gif", frames, columns)
         files["animation.gif"] = _FILLING
     return files
@@ -67,7 +68,7 @@ def write_pictures(directory, pictures):
 
 
 def write_completions(
-    directory, names, pictures, completions, given, animate=False
+    directory, names, pictures, completions, given, animate=False, order=None
 ):
     """Writes `completions.png`, a row a picture, and `completion_NAME_0.png`.
 
@@ -81,6 +82,7 @@ def write_completions(
         given: bool grid of the tokens that were given.
         animate: bool. Whether to write `animation_NAME.gif` too, of the
             completions of a picture. Defaults to `False`.
+        order: int array, as for `filling`.
 
     Returns:
         dict of what they are by name of the file.
@@ -94,7 +96,7 @@ def write_completions(
             _write_png(directory / f"completion_{name}_{i}.png", completion)
         if animate:
             path = directory / f"animation_{name}.gif"
-            _write_gif(path, filling(completed, given), each)
+            _write_gif(path, filling(completed, given, order), each)
     files = {
         "completions.png": COMPLETION_COLUMNS,
         f"completion_{names[0]}_0.png": _true_size(
@@ -121,8 +123,8 @@ def distinct_names(files):
     return names
 
 
-def filling(pictures, given):
-    """Pictures as their tokens are drawn in raster order, the rest grey.
+def filling(pictures, given, order=None):
+    """Pictures as their tokens are drawn, what is not yet there grey.
 
     Of codes of a VQ-VAE, each shows its square of the picture that is decoded
     from all of them.
@@ -130,11 +132,15 @@ def filling(pictures, given):
     Args:
         pictures: uint8 `(B, R, R, 3)`.
         given: bool grid of the tokens that are there from the start.
+        order: int array `(N,)`, which token is drawn first, second and so on,
+            as `igpt_keras.layers.pixel_order` gives it. Defaults to `None`,
+            raster order.
 
     Returns:
         list of uint8 `(B, R, R, 3)`; the last shows all.
     """
-    drawn = np.flatnonzero(~given)
+    drawn = np.arange(given.size) if order is None else order
+    drawn = drawn[~given.flat[drawn]]
     steps = min(_FRAMES, len(drawn))
     frames = []
     for count in np.linspace(0, len(drawn), steps + 1).astype("int64"):

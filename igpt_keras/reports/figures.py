@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
+from igpt_keras.reports.pictures import first_half
 from igpt_keras.reports.pictures import palette_squares
 from igpt_keras.reports.pictures import sample_pictures
 from igpt_keras.reports.pictures import tile
@@ -56,7 +57,7 @@ def draw_samples(directory, model, tokenizer, images, seed=0):
     samples, completions, originals = sample_pictures(
         model, tokenizer, images, 40, seed
     )
-    rows = completion_rows(originals, completions)
+    rows = completion_rows(originals, completions, first_half(model))
     columns = len(rows) // len(images)
     draw_grids(directory / "samples.png", {"samples": tile(samples, 10)})
     grids = {COMPLETION_COLUMNS: tile(rows, columns)}

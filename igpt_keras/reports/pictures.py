@@ -1,6 +1,9 @@
+import math
+
 import keras
 import numpy as np
 
+from igpt_keras.models.prompts import first_places
 from igpt_keras.models.sampling import sample
 
 COMPLETION_COLUMNS = "what is given, completions by the model, the original"
@@ -15,7 +18,8 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
     Args:
         model: an autoregressive `IGPT`.
         tokenizer: its tokenizer.
-        images: uint8 `(B, R, R, 3)`, whose first half of tokens is given.
+        images: uint8 `(B, R, R, 3)`, of whose tokens those of `first_half`
+            are given.
         num_samples: int.
         seed: int. Defaults to 0.
         each: int. Defaults to 4.
@@ -26,12 +30,12 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
     """
     samples = sample(model, num_samples, seed=seed)
     token_ids = keras.ops.convert_to_numpy(tokenizer(images))
-    half = token_ids.shape[1] // 2
     completed = sample(
         model,
         len(images) * each,
-        prompt=np.repeat(token_ids[:, :half], each, axis=0),
+        prompt=np.repeat(token_ids, each, axis=0),
         seed=seed,
+        given=first_half(model).reshape(-1),
     )
     samples, completed, originals = (
         keras.ops.convert_to_numpy(tokenizer.detokenize(x))
@@ -39,6 +43,23 @@ def sample_pictures(model, tokenizer, images, num_samples, seed=0, each=4):
     )
     completions = completed.reshape(len(images), each, *completed.shape[1:])
     return samples, completions, originals
+
+
+def first_half(model):
+    """The tokens that come first in a model's order, half of them at most.
+
+    Of squares that are predicted at once, whole ones.
+
+    Args:
+        model: an `IGPT` of square images.
+
+    Returns:
+        bool grid, True for the upper half in raster order.
+    """
+    side, size = math.isqrt(model.sequence_length), model.embedding.square_side
+    squares = model.sequence_length // 2 // size**2
+    first = first_places(model, squares * size**2)
+    return first.reshape(side, -1)
 
 
 def completion_rows(images, completions, given=None):

@@ -111,7 +111,7 @@ class RunDirectory:
         self.make()
         allowed = config.get("allow_config_change", ())
         config = {k: v for k, v in config.items() if k not in NOT_OF_A_RUN}
-        config |= {"images": images, "order": ORDER_FORMAT}
+        config |= {"images": images, "image_order": ORDER_FORMAT}
         # As it is read back: tuples as lists.
         self.config = json.loads(json.dumps(config))
         started = self.started
@@ -134,7 +134,7 @@ class RunDirectory:
             )
         config, saved = dict(self.config), dict(saved)
         changes = saved.pop("changes", [])
-        if saved.pop("order", None) != config.pop("order"):
+        if saved.pop("image_order", None) != config.pop("image_order"):
             raise ValueError(
                 f"{self} holds a run of another version of igpt_keras, which "
                 "took images in another order: this one cannot continue it. "

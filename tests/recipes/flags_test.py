@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import recipe
 import tiny
+from absl.flags import IllegalFlagValueError
 from conftest import ROOT
 from PIL import Image
 
@@ -110,6 +111,7 @@ PRETRAIN = {
     "head": "normal",
     "depth_scaled_mlp": True,
     "dropout": 0.3,
+    "order": "random:3",
     "weight_decay": 0.2,
     "dtype": "mixed_bfloat16",
     "remat": True,
@@ -146,6 +148,8 @@ def test_flags_of_pretrain(fitted, tmp_path):
         "head": "normal",
         "depth_scaled_mlp": True,
         "dropout": 0.3,
+        "order": "random:3",
+        "attention": None,
         "remat": True,
     }.items():
         assert config[key] == value, key
@@ -187,6 +191,19 @@ def test_flags_of_pretrain(fitted, tmp_path):
         for m in (model, other["model"])
     ]
     assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
+def test_order_and_attention_of_pretrain():
+    flags = {**REQUIRED["pretrain"], "preset": "igpt_nano"}
+    flags |= {"order": "spiral", "attention": "block_causal:4"}
+    args = recipe.parse("pretrain", **flags)
+    args.model_resolution = 8
+    model = importlib.import_module("pretrain").build(args)
+    assert (model.order, model.attention) == ("spiral", "block_causal:4")
+    with pytest.raises(
+        IllegalFlagValueError, match="expected an order, such as"
+    ):
+        recipe.parse("pretrain", **{**flags, "order": "diagonal"})
 
 
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])

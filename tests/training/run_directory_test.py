@@ -24,7 +24,7 @@ def test_begins_and_goes_on(run):
     assert not run.started
     assert not run.begin(CONFIG, "abc")
     saved = json.loads((run / "config.json").read_text())
-    assert saved.pop("order") == ORDER_FORMAT
+    assert saved.pop("image_order") == ORDER_FORMAT
     assert saved == {"seed": 0, "quantizers": ["ema"], "images": "abc"}
     # Without a checkpoint nothing is continued, and settings may change.
     assert not run.begin({**CONFIG, "seed": 1}, "abd")
@@ -43,15 +43,22 @@ def test_checkpoints_a_level_below(run):
     assert run.started
 
 
-@pytest.mark.parametrize("saved", [{}, {"order": 1}])
+@pytest.mark.parametrize("saved", [{}, {"image_order": 1}])
 def test_a_run_of_another_order_cannot_go_on(run, saved):
     run.begin(CONFIG, "abc")
     checkpoint(run)
     config = json.loads((run / "config.json").read_text())
-    del config["order"]
+    del config["image_order"]
     (run / "config.json").write_text(json.dumps(config | saved))
     with pytest.raises(ValueError, match="took images in another order"):
         run.begin(CONFIG, "abc")
+
+
+def test_the_order_of_tokens_is_of_a_run(run):
+    run.begin({**CONFIG, "order": "raster"}, "abc")
+    checkpoint(run)
+    with pytest.raises(ValueError, match="order: 'raster' then, 'columns' her"):
+        run.begin({**CONFIG, "order": "columns"}, "abc")
 
 
 def test_keys_that_come_and_go_are_named(run):

@@ -1,0 +1,69 @@
+"""What an `IGPT` takes; each raises a `ValueError` for anything else."""
+
+from igpt_keras.models.checked_model import check_ids
+from igpt_keras.models.checked_model import describe
+
+
+def check_inputs(model, inputs):
+    """See `IGPT.check_inputs`."""
+    if model.objective == "bert":
+        if not isinstance(inputs, dict) or set(inputs) != {
+            "token_ids",
+            "mask",
+        }:
+            raise ValueError(
+                "A BERT model takes a dict of `token_ids` and `mask` "
+                "(bool, True = hidden and predicted), received "
+                f"{describe(inputs)}."
+            )
+        check_ids(
+            "mask",
+            inputs["mask"],
+            (None, model.sequence_length),
+            2,
+            "A mask is bool, or int with 1 where a token is hidden.",
+            kinds=("bool", "int"),
+        )
+        inputs = inputs["token_ids"]
+    elif isinstance(inputs, (dict, list, tuple)):
+        raise ValueError(
+            "An autoregressive model takes one tensor of token ids, "
+            f"received {describe(inputs)}."
+        )
+    check_ids(
+        "token_ids",
+        inputs,
+        (None, model.sequence_length),
+        model.vocabulary_size,
+        "Images become token ids by `tokenizer(images)`. Use the tokenizer "
+        "this model was made for, or build the model for yours; it has "
+        f"vocabulary_size={model.vocabulary_size} and "
+        f"sequence_length={model.sequence_length}.",
+    )
+
+
+def check_targets(model, targets):
+    """See `IGPT.check_targets`."""
+    check_ids(
+        "y",
+        targets,
+        (None, model.sequence_length),
+        model.vocabulary_size,
+        "An IGPT predicts its own input: leave y out, and labels out of a "
+        "dataset: `dataset.map(lambda token_ids, labels: token_ids)`. "
+        "`IGPTClassifier(model, num_classes)` learns labels.",
+    )
+
+
+def check_weights(model, sample_weight):
+    """See `IGPT.check_weights`."""
+    shape = tuple(sample_weight.shape)
+    if len(shape) == 1 or (
+        len(shape) == 2 and shape[1] in (None, model.sequence_length)
+    ):
+        return
+    raise ValueError(
+        "sample_weight must have shape (batch,), a weight for each image, "
+        f"or (batch, {model.sequence_length}), one for each token, received "
+        f"shape {shape}."
+    )
