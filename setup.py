@@ -54,6 +54,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "jax": ["jax"],
         "huggingface": ["transformers>=5", "torch"],
+        "docs": ["jupytext", "mkdocs-material", "mkdocstrings[python]"],
         "test": TEST,
         "dev": [*TEST, "pre-commit"],
     },

@@ -195,15 +195,19 @@ def _scores(metrics):
         if any(value is not None for value in found):
             cells = ["" if x is None else text.format(x) for x in found]
             rows.append([name, *cells])
-    for name, key, text in (
-        ("standard error of the accuracy", "test_standard_error", "{:.1%}"),
-        ("largest class", "chance", "{:.1%}"),
-        ("PSNR, dB", "psnr", "{:.2f}"),
-        ("SSIM", "ssim", "{:.3f}"),
-        ("bits per pixel", "bits_per_pixel", "{:.2f}"),
-        ("bits per pixel by entropy", "entropy_bits_per_pixel", "{:.2f}"),
-        ("active codes", "active_codes", "{:,}"),
-    ):
+    single = {
+        "standard error of the accuracy": ("test_standard_error", "{:.1%}"),
+        "largest class": ("chance", "{:.1%}"),
+        "PSNR, dB": ("psnr", "{:.2f}"),
+        "SSIM": ("ssim", "{:.3f}"),
+        "bits per pixel": ("bits_per_pixel", "{:.2f}"),
+        "bits per pixel by entropy": ("entropy_bits_per_pixel", "{:.2f}"),
+        "active codes": ("active_codes", "{:,}"),
+    }
+    if "test_accuracy" not in metrics:
+        # They are of the probe, whose section has them.
+        del single["standard error of the accuracy"], single["largest class"]
+    for name, (key, text) in single.items():
         if key in metrics:
             rows.append([name, "", text.format(metrics[key])])
     return rows

@@ -88,6 +88,7 @@ def test_card_of_a_pretrained_model(preset):
     assert found["entropy of the tokens' frequencies"] == ["", "2.2500"]
     assert found["0"] == ["10.0%", "20.0%"] and found["1"] == ["30.0%", "40.0%"]
     assert found["raw pixels"] == ["", "35.0%"]
+    assert "largest class" not in found
     assert found["untrained"] == ["", "25.0%"]
     assert "Layer 1 was chosen" in text and "1,001" in text
     assert "```bash\npython x.py\n```" in text
