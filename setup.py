@@ -8,7 +8,16 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "igpt_keras/version.py").read_text()
 ).group(1)
-TEST = ["jax", "pytest>=8", "pytest-xdist", "ruff>=0.6"]
+TEST = [
+    "jax",
+    "pytest>=8",
+    "pytest-xdist",
+    "ruff>=0.6",
+    # A test builds the distributions with what is installed, and no network.
+    "build",
+    "setuptools",
+    "wheel",
+]
 
 setup(
     name="igpt_keras",
@@ -45,6 +54,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "jax": ["jax"],
         "huggingface": ["transformers>=5", "torch"],
+        "docs": ["jupytext", "mkdocs-material", "mkdocstrings[python]"],
         "test": TEST,
         "dev": [*TEST, "pre-commit"],
     },

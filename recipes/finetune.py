@@ -105,10 +105,9 @@ def main(args):
     curve = training.accuracy_curve(
         progress.epochs, args.batch_size, len(train)
     )
+    told = ("model", "dataset", "from_scratch")
     metrics = {
-        **{
-            key: vars(args)[key] for key in ("model", "dataset", "from_scratch")
-        },
+        **{key: vars(args)[key] for key in told},
         "steps": step,
         "images": {k: len(v) for k, v in {**splits, "train": train}.items()},
         **progress.seconds,
@@ -125,6 +124,7 @@ def main(args):
         run / "accuracy.png", {**curves, str(run): curve}, metrics["chance"]
     )
     write_json(run / "metrics.json", metrics)
+    reports.write_model_card(run / "preset", run.config, metrics)
     print(reports.finetuning_summary(metrics, run.path))
 
 

@@ -65,14 +65,13 @@ def main(args):
     for name in args.quantizers:
         build(args, name)
     splits = program.call(data.open_splits, args)
-    train, validation, test = splits.values()
+    train, *others = splits.values()
     train.check_images()
     run = training.RunDirectory(args.run_dir, devices.is_chief)
     run.begin(vars(args), train.fingerprint)
     print(reports.describe_splits(splits))
-    validation, test = (
-        split.first(args.evaluation_images) for split in (validation, test)
-    )
+    validation, test = (x.first(args.evaluation_images) for x in others)
+    images = {name: len(split) for name, split in splits.items()}
     before = next(images_of(test, NUM_PICTURES))
     results, after = [], {}
     for name in args.quantizers:
@@ -85,6 +84,8 @@ def main(args):
         after[name] = keras.ops.convert_to_numpy(pictures)
         result = {"quantizer": name, "steps": step, "train_seconds": seconds}
         results.append({**result, **quality})
+        found = {"images": images, **results[-1]}
+        reports.write_model_card(run / name / "preset", run.config, found)
     sizes = ("input_resolution", "model_resolution", "vocabulary_size")
     metrics = {
         **{key: vars(args)[key] for key in ("dataset", *sizes)},
@@ -115,8 +116,7 @@ def fit(args, devices, run, name, train, validation):
     """Trains one quantizer; the model, seconds, and the step of its weights."""
     with program.call(devices.scope, args):
         vq_vae = build(args, name)
-        optimizer = program.call(training.SafeAdam, args)
-        vq_vae.compile(optimizer, loss=LOSSES[args.loss])
+        vq_vae.compile(program.call(training.SafeAdam, args), LOSSES[args.loss])
     validation = training.shared_evenly(validation, vq_vae)
     checkpoint = igpt_keras.TrainingCheckpoint(run / name / "checkpoints")
     progress = igpt_keras.Progress(run / name / "progress.json")

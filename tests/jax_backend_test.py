@@ -76,17 +76,27 @@ def test_on_jax_without_tensorflow(selection, subprocess_environment, tmp_path):
 
 
 def test_import_on_jax_does_not_import_tensorflow(subprocess_environment):
+    """And `python -m igpt_keras` says what is missing where it is."""
     pytest.importorskip("jax")
     program = (
-        "import sys, igpt_keras\n"
+        "import runpy, sys, igpt_keras\n"
         "names = {'tensorflow', 'tensorflow_datasets', 'keras_cv'}\n"
         "assert not names & set(sys.modules), names & set(sys.modules)\n"
+        "sys.modules.update(dict.fromkeys(names))\n"
+        "runpy.run_module('igpt_keras', run_name='__main__')\n"
     )
-    subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         env={**subprocess_environment, "KERAS_BACKEND": "jax"},
-        check=True,
+        capture_output=True,
+        text=True,
     )
+    assert result.returncode == 0, result.stderr[-3000:]
+    output = result.stdout
+    assert re.search(r"^backend +jax \d", output, re.MULTILINE)
+    assert re.search(r"^devices +cpu:0", output, re.MULTILINE)
+    for package in ("tensorflow", "tensorflow-datasets"):
+        assert f"`pip install {package}`" in output
 
 
 def test_data_without_tensorflow_says_what_to_do(subprocess_environment):

@@ -60,7 +60,8 @@ def open_split(
     Raises:
         ValueError: for an unknown name or split, data that is not there or
             cannot be used, and splits that would be empty.
-        ImportError: if TensorFlow is not installed.
+        ImportError: if TensorFlow is not installed, or, for a dataset of
+            TFDS, tensorflow_datasets.
     """
     try:
         import tensorflow  # noqa: F401

@@ -418,7 +418,8 @@ class IGPT(CheckedModel):
         """Saves configuration and weights as a directory, whole or not at all.
 
         Args:
-            directory: path to create, or to replace if it is a preset.
+            directory: path to create, or to replace if it is a preset, and
+                its model card with it.
             tokenizer: optional tokenizer to save along, so that one path is
                 all a user passes on; reopen it with its own `from_preset`.
 

@@ -11,6 +11,7 @@ from igpt_keras.models import own_network
 from igpt_keras.models.resize_positions import resize_positions
 from igpt_keras.models.stable_names import stable_names
 from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.card_file import replaceable_card
 from igpt_keras.storage.digest import file_sha256
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
@@ -84,7 +85,8 @@ def save(model, directory, tokenizer=None, classifier=None):
     named = named_variables(model)
     if classifier is not None:
         named["class_head/kernel"] = classifier.class_head.kernel
-    with atomic_directory(directory, _FILES) as staged:
+    owned = (*_FILES, *replaceable_card(directory))
+    with atomic_directory(directory, owned) as staged:
         write_safetensors(
             {name: ops.convert_to_numpy(v) for name, v in named.items()},
             staged / WEIGHTS,

@@ -19,6 +19,7 @@ from igpt_keras.reports.figures import draw_probe_curve
 from igpt_keras.reports.figures import draw_probe_curves
 from igpt_keras.reports.figures import draw_reconstructions
 from igpt_keras.reports.figures import draw_samples
+from igpt_keras.reports.model_card import write_model_card
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import palette_squares

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from igpt_keras.layers.finite_scalar_quantizer import FiniteScalarQuantizer
 from igpt_keras.layers.vector_quantizer import VectorQuantizer
 from igpt_keras.storage.atomic_directory import atomic_directory
+from igpt_keras.storage.card_file import replaceable_card
 from igpt_keras.storage.digest import file_sha256
 from igpt_keras.storage.json_file import write_json
 from igpt_keras.storage.user_path import user_path
@@ -29,7 +30,8 @@ _QUANTIZERS = {
 def save(vq_vae, directory):
     """Writes a preset directory of a `VQVAE` alone."""
     directory = user_path(directory)
-    with atomic_directory(directory, (CONFIG, WEIGHTS)) as staged:
+    owned = (CONFIG, WEIGHTS, *replaceable_card(directory))
+    with atomic_directory(directory, owned) as staged:
         write(vq_vae, staged)
 
 

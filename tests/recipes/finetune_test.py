@@ -59,6 +59,9 @@ def test_leaves_what_it_says(finetuned, capsys):
         assert (run / name).exists()
     with Image.open(run / "accuracy.png") as picture:
         assert picture.width > 500
+    card = (run / "preset" / "README.md").read_text()
+    accuracy, test = metrics["validation_accuracy"], metrics["test_accuracy"]
+    assert f"| accuracy | {accuracy:.1%} | {test:.1%} |" in card
 
 
 def test_evaluate_scores_it(finetuned, tmp_path, capsys):

@@ -85,6 +85,9 @@ def test_two_steps_leave_everything(tmp_path, capsys):
     model = igpt_keras.IGPT.from_preset(run_dir / "preset")
     tokenizer = igpt_keras.PaletteTokenizer.from_preset(run_dir / "preset")
     assert model.vocabulary_size == tokenizer.vocabulary_size == 4
+    card = (run_dir / "preset" / "README.md").read_text()
+    assert f"{metrics['test_nats_per_token']:.4f}" in card
+    assert f"| 2 | {metrics['probe'][2]['validation_accuracy']:.1%}" in card
     output = capsys.readouterr().out
     assert "parameters" in output and "FLOPs per step" in output
     assert "raw pixels" in output and str(run_dir) in output

@@ -63,6 +63,9 @@ def test_side_by_side(tmp_path, capsys):
     assert metrics["quantizers"][0]["revived_codes"] > 0
     assert metrics["quantizers"][1]["revived_codes"] == 0
     run_dir = tmp_path / "run"
+    for row in metrics["quantizers"]:
+        card = run_dir / row["quantizer"] / "preset" / "README.md"
+        assert f"| {row['psnr']:.2f} |" in card.read_text()
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
     assert (run_dir / "reconstructions.png").stat().st_size > 10_000
     printed = capsys.readouterr().out

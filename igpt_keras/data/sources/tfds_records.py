@@ -263,7 +263,13 @@ class TFDSRecords:
 
 
 def _prepared_builder(name, data_dir):
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is a dataset of TFDS, which cannot be imported "
+            f"({error}). Install it: `pip install tensorflow-datasets`."
+        ) from error
 
     builder = tfds.builder(name, data_dir=data_dir)
     if builder.is_prepared():
