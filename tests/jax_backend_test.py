@@ -18,6 +18,7 @@ SUITES = [
     "tokenizers",
     # The other probes are scikit-learn's, whatever the backend.
     "probes/features_test.py",
+    "probes/attentive_probe_test.py",
     "probes/probe_grid_test.py",
     "conversion/save_huggingface_test.py",
 ]
@@ -32,7 +33,7 @@ REST = (
     "one_run_however or fit_learns_and or fresh_probes or own_network or "
     "natural_mistakes or check_replicas or long_images or "
     "the_dtype_policy_around or added_since or one_prompt_serves or "
-    "model_of_a_classifier or keeps_the_prompt"
+    "model_of_a_classifier or keeps_the_prompt or heads_that_do_not_divide"
 )
 
 

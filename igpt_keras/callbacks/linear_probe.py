@@ -12,12 +12,12 @@ from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.features import feature_extractor
 from igpt_keras.probes.hold_out import why_no_probe
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import REGULARIZATION
 from igpt_keras.probes.logistic_regression import check_regularization
-from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.probe_layers import probe_layers
 from igpt_keras.reports.figures import probe_curve_image
 from igpt_keras.storage.user_path import user_path

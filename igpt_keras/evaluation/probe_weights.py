@@ -9,11 +9,11 @@ from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
 from igpt_keras.probes.check_layers import check_layers
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
-from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.low_data import draw_balanced_subset
 
 
