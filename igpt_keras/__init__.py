@@ -29,6 +29,7 @@ from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
 from igpt_keras.generation.complete import complete
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.models.preset_writer import PresetWriter
 from igpt_keras.models.sampling import sample
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
