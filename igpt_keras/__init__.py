@@ -26,6 +26,7 @@ from igpt_keras.conversion.open_weights import check_tokenizer
 from igpt_keras.conversion.open_weights import open_weights
 from igpt_keras.conversion.save_huggingface import save_huggingface
 from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
+from igpt_keras.conversion.starting_weights import open_starting_weights
 from igpt_keras.generation.complete import complete
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
