@@ -26,9 +26,11 @@ from igpt_keras.conversion.open_weights import check_tokenizer
 from igpt_keras.conversion.open_weights import open_weights
 from igpt_keras.conversion.save_huggingface import save_huggingface
 from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
+from igpt_keras.conversion.starting_weights import open_starting_weights
 from igpt_keras.generation.complete import complete
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.models.preset_writer import PresetWriter
 from igpt_keras.models.sampling import sample
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features

@@ -79,6 +79,7 @@ def main(args):
             training.build_classifier, args, opened=opened, num_classes=classes
         )
         classifier.compile(program.call(training.paper_adam, args, steps=None))
+    preset = run / "preset"
     checkpoint = igpt_keras.TrainingCheckpoint(
         run / "checkpoints", training.ACCURACY, args.patience, mode="max"
     )
@@ -95,19 +96,19 @@ def main(args):
         validation_data=validation.probe_inputs,
         examples_of=sets.describe_batch(train),
         config=run.config,
+        write_best=igpt_keras.PresetWriter(classifier, preset, tokenizer),
     )
-
     best = checkpoint.restore_best
     restore = checkpoint.restore if args.fold_validation else best
     step = restore(classifier) * args.period
     print(f"Evaluating the weights of step {step}.", flush=True)
-    classifier.save_to_preset(run / "preset", tokenizer=tokenizer)
+    classifier.save_to_preset(preset, tokenizer=tokenizer)
     curve = training.accuracy_curve(
         progress.epochs, args.batch_size, len(train)
     )
-    told = ("model", "dataset", "from_scratch")
+    names = ("model", "dataset", "from_scratch")
     metrics = {
-        **{key: vars(args)[key] for key in told},
+        **{name: vars(args)[name] for name in names},
         "steps": step,
         "images": {k: len(v) for k, v in {**splits, "train": train}.items()},
         **progress.seconds,
@@ -124,7 +125,7 @@ def main(args):
         run / "accuracy.png", {**curves, str(run): curve}, metrics["chance"]
     )
     write_json(run / "metrics.json", metrics)
-    reports.write_model_card(run / "preset", run.config, metrics)
+    reports.write_model_card(preset, run.config, metrics)
     print(reports.finetuning_summary(metrics, run.path))
 
 

@@ -1,4 +1,4 @@
-"""Linear probes of every layer of any weights.
+"""Linear probes of every layer of any weights, and other ways to read them.
 
     python recipes/linear_probe.py --model=runs/demo/preset --dataset=digits
     python recipes/linear_probe.py --dataset=cifar10 --concat=11 \
@@ -7,7 +7,9 @@
 
 Paper sections 2.4, 4.2 and 4.4: logistic regression by L-BFGS to convergence;
 regularisation and layer are chosen on validation, test chooses nothing. Beside
-it stand the raw pixels and an untrained network of the same shape.
+it stand the raw pixels and an untrained network of the same shape, and if
+asked for nearest neighbours, attentive probes and the alignment of layers: see
+docs/reading_features.md.
 """
 
 import contextlib
@@ -25,6 +27,7 @@ from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras import training
 from igpt_keras.probes import why_no_probe
+from igpt_keras.probes.check_layers import check_layers
 from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
@@ -34,6 +37,7 @@ def define_flags():
     shared_flags.define_data("What pretrain.py takes, with labels.")
     shared_flags.define_model_palette()
     shared_flags.define_layers()
+    program.reading_flags.define_readings(evaluation.ATTENTIVE_EPOCHS)
     flags.DEFINE_list(
         "low_data",
         [],
@@ -79,6 +83,8 @@ def main(args):
     sets = program.call(
         data.evaluation_sets, args, sets=sets, splits=splits, name=args.dataset
     )
+    attentive = [int(layer) for layer in args.attentive]
+    check_layers(model, attentive or None)
     obstacle = why_no_probe(sets.train.labels, sets.test.labels)
     if obstacle:
         raise ValueError(obstacle)
@@ -101,10 +107,27 @@ def main(args):
             sets=sets,
             layers=shared_flags.layer_numbers(args.layers),
             low_data=[int(number) for number in args.low_data],
+            neighbors=[int(number) for number in args.neighbors],
             directory=directory and pathlib.Path(directory),
             verbose=1,
         )
     metrics = {"model": args.model, "dataset": args.dataset, **metrics}
+    metrics["alignment"] = metrics["attentive"] = None
+    if args.alignment:
+        metrics["alignment"] = evaluation.layer_alignment(
+            model, sets.validation, shared_flags.layer_numbers(args.layers)
+        )
+        reports.draw_alignment(run / "alignment.png", metrics["alignment"])
+    if attentive:
+        metrics["attentive"] = program.call(
+            evaluation.attentive_report,
+            args,
+            model=model,
+            sets=sets,
+            layers=attentive,
+            epochs=args.attentive_epochs,
+            verbose=1,
+        )
     reports.draw_probe_curve(run / "probe_curve.png", [], metrics)
     write_json(run / "metrics.json", metrics)
     print(reports.linear_probe_summary(metrics, run.path))

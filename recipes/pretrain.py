@@ -6,9 +6,9 @@
 Ctrl-C and the same command again continue the run. Paper sections 3.1 to 3.4;
 defaults are those of Table 5 for the chosen preset. What the run leaves in
 `--run_dir` is listed when it ends; curves: `tensorboard --logdir=RUN_DIR`.
+Meanwhile other recipes open its best weights by `--model=RUN_DIR`. `--init`
+starts from weights instead of fresh ones.
 """
-
-import keras
 
 import igpt_keras
 from igpt_keras import data
@@ -45,7 +45,7 @@ def main(args):
     devices = program.call(training.Devices, args)
     run = training.RunDirectory(args.run_dir, devices.is_chief)
     args.num_devices = args.num_devices or devices.num_replicas
-    given, splits, probe_splits = open_data(args, run)
+    given, weights, splits, probe_splits = open_start(args, run)
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
         print(reports.describe_run(vars(args)))
@@ -68,7 +68,7 @@ def main(args):
         train = train.with_validation()
 
     with program.call(devices.scope, args):
-        model = build(args)
+        model = program.call(training.build_igpt, args, weights=weights)
         model.compile(program.call(training.paper_adam, args))
     checkpoint = igpt_keras.TrainingCheckpoint(
         run / "checkpoints",
@@ -77,7 +77,7 @@ def main(args):
     )
     logs, every = run / "logs", args.probe_every // args.period
     probe_sets, probes = training.linear_probes(
-        probe_sets, logs, every, args.probe_layers
+        probe_sets, logs, every, args.probe_layers, args.probe_neighbors
     )
     images, every = own.validation.first_images(4), args.pictures // args.period
     pictures = igpt_keras.PictureLog(logs, tokenizer, images, every=every)
@@ -95,6 +95,7 @@ def main(args):
         validation_data=own.validation.inputs,
         examples_of=sets.describe_batch(train),
         config=run.config,
+        write_best=igpt_keras.PresetWriter(model, run / "preset", tokenizer),
     )
 
     restore = checkpoint.restore_best
@@ -113,7 +114,7 @@ def main(args):
         print("Sampling.", flush=True)
         images = own.test.first_images(6)
         reports.draw_samples(run.path, model, tokenizer, images, args.seed)
-    untrained = build(args) if probe_sets else None
+    untrained = program.call(training.build_igpt, args) if probe_sets else None
     metrics |= evaluation.probe_reports(
         model, untrained, probe_sets, data.OWN, args.seed, verbose=1
     )
@@ -123,9 +124,12 @@ def main(args):
     print(reports.pretraining_summary(metrics, run.path))
 
 
-def open_data(args, run):
-    """The tokenizer, if given, and all splits; fills in defaults."""
-    given, sizes = program.call(training.open_run_tokenizer, args, run=run)
+def open_start(args, run):
+    """Tokenizer and weights, if given, and all splits; fills in defaults."""
+    start = igpt_keras.open_starting_weights(args.init, goes_on=run.started)
+    given, sizes, weights = program.call(
+        training.open_start, args, run=run, start=start
+    )
     vars(args).update(sizes)
     splits = program.call(data.open_splits, args)
     probe_splits = program.call(data.open_probe_splits, args, splits=splits)
@@ -135,14 +139,7 @@ def open_data(args, run):
     )
     if args.probe_layers is not None:
         args.probe_layers = [int(layer) for layer in args.probe_layers]
-    return given, splits, probe_splits
-
-
-def build(args):
-    """A network of the run's shape, always with the same fresh weights."""
-    keras.utils.set_random_seed(args.seed)
-    size = program.call(presets.architecture, args)
-    return program.call(igpt_keras.IGPT, args, **size)
+    return given, weights, splits, probe_splits
 
 
 if __name__ == "__main__":

@@ -80,6 +80,10 @@ def check_backend(args):
             f"KERAS_BACKEND is {backend}, and the devices of JAX need jax. "
             "Unset it, or use pretrain.py, which trains on all GPUs."
         )
+    if args.preset is None:
+        raise ValueError(
+            "The devices are laid out by --preset: pass it beside --init."
+        )
     if args.strategy != "auto" or args.tpu is not None:
         raise ValueError(
             "--strategy and --tpu are of tf.distribute, on TensorFlow. Leave "

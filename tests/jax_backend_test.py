@@ -18,6 +18,7 @@ SUITES = [
     "tokenizers",
     # The other probes are scikit-learn's, whatever the backend.
     "probes/features_test.py",
+    "probes/attentive_probe_test.py",
     "probes/probe_grid_test.py",
     "conversion/save_huggingface_test.py",
 ]
@@ -39,7 +40,7 @@ REST = (
     "frozen_quantizer or of_any_model or model_keeps_it or codebook_usage or "
     "first_position or fit_beats_random or joined_layers or samples_go_on or "
     "own_blocks or test_completions or samples_and_completions or "
-    "draws_of_a_square"
+    "draws_of_a_square or heads_that_do_not_divide"
 )
 
 

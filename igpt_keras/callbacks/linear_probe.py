@@ -12,13 +12,16 @@ from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.features import feature_extractor
+from igpt_keras.probes.hold_out import hold_out
 from igpt_keras.probes.hold_out import why_no_probe
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import REGULARIZATION
 from igpt_keras.probes.logistic_regression import check_regularization
-from igpt_keras.probes.logistic_regression import standard_error
+from igpt_keras.probes.nearest_neighbors import check_neighbors
 from igpt_keras.probes.probe_layers import probe_layers
+from igpt_keras.probes.probe_neighbors import probe_neighbors
 from igpt_keras.reports.figures import probe_curve_image
 from igpt_keras.storage.user_path import user_path
 
@@ -45,7 +48,8 @@ class LinearProbe(keras.callbacks.Callback):
     With `log_dir` it writes for TensorBoard, in the group
     `accuracy_probe_{name}`, which stands first on the page, against optimizer
     steps: `layers`, a line a layer and one for chance, each a run of its own,
-    also under Custom Scalars; `chosen`, `chosen_layer` and `standard_error`;
+    also under Custom Scalars; `chosen`, `chosen_layer` and `standard_error`,
+    and of nearest neighbours `neighbors`, of their own chosen layer;
     and accuracy against the layer, a line for each probe: `by_depth`, to point
     at (its x axis is the layer), and `curve`, a picture of it.
 
@@ -70,6 +74,9 @@ class LinearProbe(keras.callbacks.Callback):
         regularization: float, or sequence to choose from. scikit-learn's `C`.
             Defaults to 0.001 to 10 by factors of ten, as for `probe_layers`; a
             single one takes half the time.
+        neighbors: optional int, or sequence to choose from: nearest neighbours
+            whose vote is scored too, see `probe_neighbors`, on the same
+            features; 20 is usual. It takes little time. Defaults to none.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
     Attributes:
@@ -86,7 +93,10 @@ class LinearProbe(keras.callbacks.Callback):
             `standard_error` (binomial, of the chosen layer's accuracy);
             `test_images`, `held_out_images`, `train_images` (with those held
             out); `chance` (one over the classes of train) and
-            `largest_class_share` (of test).
+            `largest_class_share` (of test). With `neighbors` also
+            `neighbors_accuracy` and `neighbors_held_out_accuracy` of each
+            layer, `neighbors` (the number chosen for each) and
+            `neighbors_chosen_layer`.
 
     Raises:
         ValueError: if an argument is not of that kind or `log_dir` cannot be
@@ -115,6 +125,7 @@ class LinearProbe(keras.callbacks.Callback):
         every=1,
         layers=None,
         regularization=REGULARIZATION,
+        neighbors=None,
         verbose=1,
     ):
         super().__init__()
@@ -135,6 +146,9 @@ class LinearProbe(keras.callbacks.Callback):
                     "all layers."
                 )
         self.regularization = check_regularization(regularization)
+        self.neighbors = neighbors
+        if neighbors is not None:
+            check_neighbors(neighbors)
         self.verbose = verbose
         self.history = []
         self._before = 0
@@ -169,12 +183,13 @@ class LinearProbe(keras.callbacks.Callback):
                 f"{self.layers}."
             )
         # All that can be wrong with the data is said before training.
-        reason = why_no_probe(
-            self._extract.read_labels(self.train),
-            self._extract.read_labels(self.test),
-        )
+        labels = self._extract.read_labels(self.train)
+        reason = why_no_probe(labels, self._extract.read_labels(self.test))
         if reason:
             raise ValueError(reason)
+        if self.neighbors is not None:
+            voters, _ = hold_out(labels)
+            check_neighbors(self.neighbors, len(voters))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch + 1
@@ -235,14 +250,33 @@ class LinearProbe(keras.callbacks.Callback):
             "test_images": len(test_labels),
             "chance": 1 / len(np.unique(train_labels)),
             "largest_class_share": largest_class_share(test_labels),
-            "seconds": time.perf_counter() - start,
         }
+        if self.neighbors is not None:
+            sets = (train, train_labels, test, test_labels)
+            record |= self._neighbors_record(*sets)
+        record["seconds"] = time.perf_counter() - start
         self.history.append(record)
         self._say(_describe(self.name, record, self._extract.num_layers - 1))
         if self.log_dir is not None:
             with only_shows(self.log_dir):
                 self._write(record)
         return record
+
+    def _neighbors_record(self, train, train_labels, test, test_labels):
+        near = probe_neighbors(
+            train[self._layers],
+            train_labels,
+            test[self._layers],
+            test_labels,
+            self.neighbors,
+            verbose=self.verbose,
+        )
+        return {
+            "neighbors_accuracy": near.test_accuracy.tolist(),
+            "neighbors_held_out_accuracy": near.validation_accuracy.tolist(),
+            "neighbors": near.neighbors.tolist(),
+            "neighbors_chosen_layer": self._layers[near.chosen_layer],
+        }
 
     def _write(self, record):
         import tensorflow as tf
@@ -264,6 +298,13 @@ class LinearProbe(keras.callbacks.Callback):
             )
             for key in ("chosen_layer", "standard_error"):
                 tf.summary.scalar(f"{group}/{key}", record[key])
+            if "neighbors" in record:
+                tf.summary.scalar(
+                    f"{group}/neighbors",
+                    _chosen_accuracy(record, "neighbors_"),
+                    description="Accuracy of nearest neighbours, of the layer "
+                    "and the number of them chosen on the same others.",
+                )
             tf.summary.image(
                 f"{group}/curve", probe_curve_image(self.fit_history)[None]
             )
@@ -315,8 +356,9 @@ class _LogKey(str):
         return str, (str(self),)
 
 
-def _chosen_accuracy(record):
-    return record["accuracy"][record["layers"].index(record["chosen_layer"])]
+def _chosen_accuracy(record, prefix=""):
+    place = record["layers"].index(record[f"{prefix}chosen_layer"])
+    return record[f"{prefix}accuracy"][place]
 
 
 def _describe(name, record, last_layer):
@@ -330,6 +372,12 @@ def _describe(name, record, last_layer):
         f"{record['largest_class_share']:.1%}; the layer was chosen on "
         f"{record['held_out_images']} training images",
     ]
+    if "neighbors" in record:
+        accuracy = _chosen_accuracy(record, "neighbors_")
+        lines.append(
+            f"  nearest neighbours {accuracy:.1%} at layer "
+            f"{record['neighbors_chosen_layer']}"
+        )
     others = [
         str(layer)
         for layer in record["tied_layers"]

@@ -13,6 +13,7 @@ from igpt_keras.backend import optimizer_step
 from igpt_keras.backend import whole_array
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
 from igpt_keras.storage.checkpoint_directory import copy_checkpoint
+from igpt_keras.storage.checkpoint_directory import read_arrays
 from igpt_keras.storage.checkpoint_directory import read_checkpoint
 from igpt_keras.storage.checkpoint_directory import read_manifest
 from igpt_keras.storage.checkpoint_directory import write_checkpoint
@@ -50,6 +51,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Attributes:
         config: dict of JSON values, what the run depends on, which is kept in
             each checkpoint. `None` until it is set.
+        write_best: function of the weights that are the best so far, a list of
+            arrays, one for each of `model.variables`, such as a `PresetWriter`;
+            called where checkpoints are written. `None` until it is set.
         writes: bool. Whether this process does; of several workers one does.
             `True` until it is set.
         place: dict, where in the run the checkpoint is that was restored or
@@ -81,6 +85,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.sign = 1 if mode == "min" else -1
         self.patience = patience
         self.keep = frozenset(keep)
+        self.write_best = None
         self.config = None
         self.writes = True
         self.best_value = None
@@ -291,6 +296,13 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         write_manifest(path, {**read_manifest(path), **changes})
         if best:
             copy_checkpoint(path, self.directory / "best")
+        if best and self.write_best is not None:
+            arrays = read_arrays(path, "model_")
+            try:
+                self.write_best([arrays[key] for key in sorted(arrays)])
+            except ValueError as error:
+                # Such as a directory with other files in it.
+                raise OSError(str(error)) from error
 
     def _is_kept(self, path):
         try:

@@ -4,3 +4,4 @@ from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
 from igpt_keras.conversion.open_weights import open_weights
 from igpt_keras.conversion.save_huggingface import save_huggingface
 from igpt_keras.conversion.save_openai_checkpoint import save_openai_checkpoint
+from igpt_keras.conversion.starting_weights import open_starting_weights

@@ -178,6 +178,19 @@ def _check(tensors, shapes, types, prefix):
         )
 
 
+def weight_files(path):
+    """The files of a checkpoint that hold its weights, `pathlib.Path`s.
+
+    Args:
+        path: as `load_openai_checkpoint` takes it.
+    """
+    prefix = pathlib.Path(_find_prefix(import_tensorflow("Reading"), path))
+    stem = glob.escape(prefix.name)
+    return sorted(prefix.parent.glob(f"{stem}.data-*")) + [
+        prefix.with_name(prefix.name + ".index")
+    ]
+
+
 def _find_prefix(tf, path):
     path = user_path(path)
     if path.is_dir():

@@ -5,6 +5,7 @@ from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
 from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.storage.atomic_directory import read_whole
 from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
@@ -47,13 +48,41 @@ def _preset_of_run(path):
     if has_config and (path / "checkpoints").is_dir():
         raise ValueError(
             f"{path} holds a run that left no model yet: it writes preset/ "
-            "when it ends. Give its command again to continue it."
+            "after its first validation. Give its command again to continue "
+            "it."
         )
     return path
 
 
+def locate_weights(path):
+    """The format of weights, and where they are.
+
+    Args:
+        path: as `open_weights` takes it.
+
+    Returns:
+        `(kind, path)`: one of `FORMATS`, and a `pathlib.Path`.
+
+    Raises:
+        ValueError: if there are none, or in another format than is said.
+    """
+    said, colon, rest = str(path).partition(":")
+    if not colon or said not in FORMATS:
+        said, rest = None, path
+    path = _preset_of_run(user_path(rest))
+    kind = weight_format(path)
+    if said not in (None, kind):
+        raise ValueError(
+            f"{path} holds weights in the format {kind!r}, not {said!r}. Leave "
+            f"out {said}:."
+        )
+    return kind, path
+
+
 def open_weights(path, palette=None, verbose=0):
     """Opens weights of any of the three formats, and their tokenizer.
+
+    Of a run that still goes on these are its best so far, by validation.
 
     Args:
         path: as `weight_format` takes it; `openai:`, `huggingface:` or
@@ -70,16 +99,7 @@ def open_weights(path, palette=None, verbose=0):
         ValueError: as the format's own loader, and if the path holds another
             format than is said.
     """
-    said, colon, rest = str(path).partition(":")
-    if not colon or said not in FORMATS:
-        said, rest = None, path
-    path = _preset_of_run(user_path(rest))
-    kind = weight_format(path)
-    if said not in (None, kind):
-        raise ValueError(
-            f"{path} holds weights in the format {kind!r}, not {said!r}. Leave "
-            f"out {said}:."
-        )
+    kind, path = locate_weights(path)
     if palette is not None:
         palette = PaletteTokenizer(palette)
     tokenizer = None
@@ -90,11 +110,17 @@ def open_weights(path, palette=None, verbose=0):
             tokenizer = load_huggingface_palette(path)
         model = load_huggingface(path, verbose=verbose)
     else:
-        tokenizer = open_tokenizer(path)
-        has_head = "classifier" in preset_directory.read_manifest(path)
-        model_class = IGPTClassifier if has_head else IGPT
-        model = model_class.from_preset(path)
+        model, tokenizer = read_whole(
+            path, preset_directory.CONFIG, lambda: _open_preset(path)
+        )
     return model, palette or tokenizer
+
+
+def _open_preset(path):
+    tokenizer = open_tokenizer(path)
+    has_head = "classifier" in preset_directory.read_manifest(path)
+    model_class = IGPTClassifier if has_head else IGPT
+    return model_class.from_preset(path), tokenizer
 
 
 def check_tokenizer(tokenizer, model):

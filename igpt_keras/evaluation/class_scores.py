@@ -6,7 +6,7 @@ from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.token_batches import TokenBatches
 from igpt_keras.models.checked_model import check_ids
-from igpt_keras.probes.logistic_regression import standard_error
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.terminal import verbosity
 
 

@@ -1,5 +1,5 @@
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.labels import largest_class_share
-from igpt_keras.probes.logistic_regression import standard_error
 
 
 def grid_report(grid, validation, test):

@@ -6,8 +6,8 @@ import numpy as np
 from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.labels import largest_class_share
-from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.probe_layers import probe_layers
 
 LABELS_PER_CLASS = 4

@@ -5,16 +5,18 @@ import numpy as np
 
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
+from igpt_keras.evaluation.neighbor_report import neighbor_report
 from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
 from igpt_keras.probes.check_layers import check_layers
+from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
-from igpt_keras.probes.logistic_regression import standard_error
 from igpt_keras.probes.low_data import draw_balanced_subset
+from igpt_keras.probes.nearest_neighbors import check_neighbors
 
 
 def probe_weights(
@@ -26,6 +28,7 @@ def probe_weights(
     low_data=(),
     num_masks=NUM_MASKS,
     directory=None,
+    neighbors=(),
     seed=0,
     verbose=0,
 ):
@@ -48,6 +51,8 @@ def probe_weights(
             counts (section 4.6). Defaults to 5, the paper's.
         directory: path to keep features in meanwhile, where memory does not
             hold them. Defaults to none.
+        neighbors: sequence of int. Numbers of nearest neighbours to choose from
+            for `neighbor_report` on the same features. Defaults to none.
         seed: int. Of those subsets, and of ties among masks. Defaults to 0.
         verbose: 0 or 1. Whether to show progress. Defaults to 0.
 
@@ -62,7 +67,9 @@ def probe_weights(
         subsets; `test_masks`, of BERT's chosen layer, see `mask_ensemble`, or
         `None`; `raw_pixels_test_accuracy`, `untrained_test_accuracy` (of
         its chosen layer) and `untrained_layer`; `chance`, the largest class of
-        test; `probe_images`, `validation_images`, `test_images`.
+        test; `probe_images`, `validation_images`, `test_images`; `neighbors`
+        (`None`, or the dict of `neighbor_report`, with
+        `raw_pixels_test_accuracy` and `untrained_test_accuracy`).
 
     Raises:
         ValueError: for layers that there are not, for more labels than a class
@@ -77,31 +84,14 @@ def probe_weights(
         # Raises before anything is computed.
         draw_balanced_subset(labels["train"], number, seed)
 
-    def fit(title, features):
-        if verbose:
-            sys.stdout.write(f"Probing {title}.\n")
-            sys.stdout.flush()
-        pairs = [(features[split], labels[split]) for split in splits]
-        return fit_logistic_regression(
-            *(array for pair in pairs for array in pair), verbose=verbose
-        )
+    if neighbors:
+        check_neighbors(neighbors, len(labels["train"]))
+    fit = _Reading(labels, neighbors, verbose)
 
     features = network_features(model, splits, directory)
-    result = fit("the layers", _select(features, layers))
+    result, near = fit("the layers", _select(features, layers), layers)
     chosen = layers[result.chosen_layer]
-    concatenated = None
-    if concat is not None:
-        joined = {
-            split: concatenate_layers(f, chosen, concat)
-            for split, f in features.items()
-        }
-        wide = fit(f"{concat} layers around layer {chosen}", joined)
-        concatenated = {
-            "layers": concat,
-            "features": joined["test"].shape[1],
-            "validation_accuracy": float(wide.validation_accuracy[0]),
-            "test_accuracy": float(wide.test_accuracy[0]),
-        }
+    concatenated = _concatenated(fit.linear, features, chosen, concat)
     test_masks = None
     if model.objective == "bert":
         probe = result.probes[result.chosen_layer]
@@ -110,13 +100,17 @@ def probe_weights(
         )
     # Features of one network are in memory at a time.
     features = {split: np.array(f[chosen]) for split, f in features.items()}
-    side = math.isqrt(model.sequence_length)
-    raw = pixel_features(splits, side)
-    raw_result = fit("raw pixels", raw)
+    raw = pixel_features(splits, math.isqrt(model.sequence_length))
+    raw_result, raw_near = fit("raw pixels", raw)
     sources = {"chosen_layer": features, "raw_pixels": raw}
     few = [_low_data(sources, labels, number, seed) for number in low_data]
     fresh = network_features(untrained, splits, directory)
-    fresh_result = fit("an untrained network", _select(fresh, layers))
+    fresh_result, fresh_near = fit(
+        "an untrained network", _select(fresh, layers), layers
+    )
+    if neighbors:
+        near["raw_pixels_test_accuracy"] = raw_near["test_accuracy"]
+        near["untrained_test_accuracy"] = fresh_near["test_accuracy"]
     return {
         **_of_layers(layers, result),
         "concatenated": concatenated,
@@ -131,6 +125,55 @@ def probe_weights(
         "probe_images": len(labels["train"]),
         "validation_images": len(labels["validation"]),
         "test_images": len(labels["test"]),
+        "neighbors": near,
+    }
+
+
+class _Reading:
+    """Fits probes on features of every split, and says so."""
+
+    def __init__(self, labels, neighbors, verbose):
+        self.labels = labels
+        self.neighbors = neighbors
+        self.verbose = verbose
+
+    def __call__(self, title, features, layers=(None,)):
+        """A `ProbeResult`, and `neighbor_report` or `None`."""
+        result = self.linear(title, features)
+        if not self.neighbors:
+            return result, None
+        self._say(f"Nearest neighbours in {title}.")
+        return result, neighbor_report(
+            features, self.labels, layers, self.neighbors, self.verbose
+        )
+
+    def linear(self, title, features):
+        self._say(f"Probing {title}.")
+        pairs = [(features[split], y) for split, y in self.labels.items()]
+        return fit_logistic_regression(
+            *(array for pair in pairs for array in pair), verbose=self.verbose
+        )
+
+    def _say(self, text):
+        if self.verbose:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+
+def _concatenated(fit, features, center, concat):
+    """What a probe of joined layers gives, or `None` if none are to be."""
+    if concat is None:
+        return None
+    joined = {
+        split: concatenate_layers(f, center, concat)
+        for split, f in features.items()
+    }
+    wide = fit(f"{concat} layers around layer {center}", joined)
+    return {
+        "layers": concat,
+        "features": joined["test"].shape[1],
+        "validation_accuracy": float(wide.validation_accuracy[0]),
+        "test_accuracy": float(wide.test_accuracy[0]),
     }
 
 

@@ -66,6 +66,15 @@ _QUANTIZED = re.compile(
 def save(model, directory, tokenizer=None, classifier=None):
     """Writes an `IGPT`, and the head of the `IGPTClassifier` around it."""
     directory = user_path(directory)
+    check_place(directory, model, tokenizer)
+    check_saveable(classifier or model)
+    named = all_named_variables(model, classifier)
+    arrays = {name: ops.convert_to_numpy(v) for name, v in named.items()}
+    write(directory, arrays, describe(model, classifier), tokenizer)
+
+
+def check_place(directory, model, tokenizer):
+    """Raises a `ValueError` unless a preset may be there, with a tokenizer."""
     if (directory / CONFIG).is_file() and not is_preset(directory):
         raise ValueError(
             f"{directory} exists and is not a preset. Refusing to replace it; "
@@ -80,35 +89,45 @@ def save(model, directory, tokenizer=None, classifier=None):
                 "that the model was trained with, a `PaletteTokenizer` for "
                 "example."
             )
-    check_saveable(classifier or model)
+
+
+def describe(model, classifier=None):
+    """What a preset's `config.json` says, but for the digest of the weights."""
     config = model.get_config()
-    named = named_variables(model)
+    manifest = {
+        "format": FORMAT,
+        "igpt_keras": __version__,
+        "model": {
+            **_described(config, _ARCHITECTURE, _VARIANT),
+            **_own(model, config, own_network.MODEL),
+        },
+    }
+    frozen = frozen_names(all_named_variables(model, classifier))
+    if frozen:
+        manifest["frozen"] = frozen
     if classifier is not None:
-        named["class_head/kernel"] = classifier.class_head.kernel
+        config = classifier.get_config()
+        manifest["classifier"] = {
+            **_described(config, _CLASSIFIER, _CLASSIFIER_VARIANT),
+            **_own(classifier, config, own_network.CLASSIFIER),
+        }
+    return manifest
+
+
+def write(directory, arrays, manifest, tokenizer=None):
+    """Writes a preset whole or not at all.
+
+    Args:
+        directory: `pathlib.Path`.
+        arrays: dict of arrays by name.
+        manifest: dict of `describe`.
+        tokenizer: optional tokenizer to save along.
+    """
     owned = (*_FILES, *replaceable_card(directory))
     with atomic_directory(directory, owned) as staged:
-        write_safetensors(
-            {name: ops.convert_to_numpy(v) for name, v in named.items()},
-            staged / WEIGHTS,
-        )
-        manifest = {
-            "format": FORMAT,
-            "igpt_keras": __version__,
-            "model": {
-                **_described(config, _ARCHITECTURE, _VARIANT),
-                **_own(model, config, own_network.MODEL),
-            },
-            "sha256": file_sha256(staged / WEIGHTS),
-        }
-        if frozen_names(named):
-            manifest["frozen"] = frozen_names(named)
-        if classifier is not None:
-            config = classifier.get_config()
-            manifest["classifier"] = {
-                **_described(config, _CLASSIFIER, _CLASSIFIER_VARIANT),
-                **_own(classifier, config, own_network.CLASSIFIER),
-            }
-        write_json(staged / CONFIG, manifest)
+        write_safetensors(arrays, staged / WEIGHTS)
+        digest = file_sha256(staged / WEIGHTS)
+        write_json(staged / CONFIG, {**manifest, "sha256": digest})
         if tokenizer is not None:
             tokenizer.save_to_preset(staged)
 
@@ -261,6 +280,11 @@ def _own(model, config, plain):
 def check_saveable(model):
     """Raises a `ValueError` unless a model opens again as the same function."""
     check_finite(model)
+    check_describable(model)
+
+
+def check_describable(model):
+    """`check_saveable`, whatever the values of the weights."""
     if is_quantized(model):
         raise ValueError(
             "The model is quantized, and only weights in floating point are "
@@ -332,6 +356,14 @@ def named_variables(model):
     scope = model.embedding.position_embedding.path.removesuffix(_POSITIONS)
     paths = [v.path.removeprefix(scope) for v in model.weights]
     return dict(zip(stable_names(paths), model.weights))
+
+
+def all_named_variables(model, classifier=None):
+    """`named_variables`, and the class head's of the classifier around them."""
+    named = named_variables(model)
+    if classifier is not None:
+        named["class_head/kernel"] = classifier.class_head.kernel
+    return named
 
 
 def _check_sizes(path, config):

@@ -51,6 +51,23 @@ def extract_features(model, dataset, path=None):
     return extractor.write(dataset, path)
 
 
+def stream_features(model, dataset):
+    """`extract_features` batch by batch, where all of them are not needed.
+
+    Args:
+        model: as `extract_features` takes it.
+        dataset: as `extract_features` takes it.
+
+    Yields:
+        `(features, labels)` of each batch: NumPy float32 `(L + 1, B, D)` and
+        int32 `(B,)`.
+
+    Raises:
+        ValueError: as `extract_features`.
+    """
+    yield from feature_extractor(model).stream(dataset)
+
+
 def feature_extractor(model):
     """The `FeatureExtractor` of a model, made once for each strategy.
 
@@ -124,13 +141,18 @@ class FeatureExtractor:
             path, "w+", "float32", (self.num_layers, len(labels), width)
         )
         start = 0
-        for inputs in self._batches(dataset):
-            stop = start + len(inputs["labels"])
-            part = self.feature_model.predict_on_batch(inputs)["features"]
-            features[:, start:stop] = np.moveaxis(part, 1, 0)
+        for part, _ in self.stream(dataset):
+            stop = start + part.shape[1]
+            features[:, start:stop] = part
             start = stop
         features.flush()
         return features, check_labels(labels)
+
+    def stream(self, dataset):
+        """`stream_features`, a batch at a time."""
+        for inputs in self._batches(dataset):
+            part = self.feature_model.predict_on_batch(inputs)["features"]
+            yield np.moveaxis(part, 1, 0), inputs["labels"]
 
     def _pack(self, token_ids, labels):
         inputs = token_ids
@@ -254,7 +276,12 @@ class FeatureModel(keras.Model):
 
     def features(self, inputs):
         """Float32 `(B, L + 1, D)` of what the model takes."""
-        *states, last = self.states(inputs)
-        layers = [norm(x) for norm, x in zip(self.norms, states)] + [last]
-        pooled = [ops.mean(ops.cast(x, "float32"), axis=1) for x in layers]
+        pooled = [ops.mean(x, axis=1) for x in self.token_features(inputs)]
         return ops.stack(pooled, axis=1)
+
+    def token_features(self, inputs):
+        """Those of each position: a list of float32 `(B, N, D)` a layer."""
+        # Also where a probe that is trained asks.
+        *states, last = self.states(inputs, training=False)
+        layers = [norm(x) for norm, x in zip(self.norms, states)] + [last]
+        return [ops.cast(x, "float32") for x in layers]

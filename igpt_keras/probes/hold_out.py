@@ -46,6 +46,38 @@ def hold_out(labels, fraction=1 / 3, seed=0):
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def held_out_sets(features, labels):
+    """A probe's training images as those to fit on and those to choose on.
+
+    Args:
+        features: float array `(L + 1, M, D)`, or `(M, D)` for a single set.
+        labels: int array `(M,)`.
+
+    Returns:
+        `(features, labels, held_out_features, held_out_labels)`, as `hold_out`
+        splits them.
+
+    Raises:
+        ValueError: as `hold_out`, or if shapes disagree.
+    """
+    labels = check_labels(labels)
+    features = np.asarray(features)
+    if features.ndim == 2:
+        features = features[None]
+    fit, held_out = hold_out(labels)
+    if features.shape[1:2] != labels.shape:
+        raise ValueError(
+            f"train: {len(labels)} labels for features of shape "
+            f"{features.shape}, expected (layers, {len(labels)}, width)."
+        )
+    return (
+        features[:, fit],
+        labels[fit],
+        features[:, held_out],
+        labels[held_out],
+    )
+
+
 def why_no_probe(train_labels, test_labels=None):
     """Why these images cannot be probed, to be asked before training.
 

@@ -11,8 +11,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from igpt_keras.probes.labels import check_labels
-from igpt_keras.probes.labels import why_no_fit
+from igpt_keras.probes.check_sets import check_set
+from igpt_keras.probes.check_sets import check_sets
+from igpt_keras.probes.chosen_layers import tied_layers
 from igpt_keras.terminal import verbosity
 
 # scikit-learn's C, the inverse of the L2 penalty on the summed loss.
@@ -64,13 +65,11 @@ class ProbeResult:
 
         Those within a standard error of its accuracy, itself included.
         """
-        best = self.validation_accuracy.max()
-        error = standard_error(best, self.num_validation_images)
-        return np.flatnonzero(self.validation_accuracy >= best - error).tolist()
+        return tied_layers(self.validation_accuracy, self.num_validation_images)
 
     def accuracy(self, features, labels):
         """Accuracy of each layer's probe on other images, a float array."""
-        features, labels = _check_set("features", features, labels)
+        features, labels = check_set("features", features, labels)
         if len(features) != len(self.probes):
             raise ValueError(
                 f"features must have the {len(self.probes)} layers that were "
@@ -78,11 +77,6 @@ class ProbeResult:
             )
         pairs = zip(self.probes, features)
         return np.array([probe.score(x, labels) for probe, x in pairs])
-
-
-def standard_error(accuracy, num_images):
-    """Binomial standard error of an accuracy, as a fraction."""
-    return float(np.sqrt(accuracy * (1 - accuracy) / num_images))
 
 
 def fit_logistic_regression(
@@ -140,22 +134,14 @@ def fit_logistic_regression(
     >>> fit_logistic_regression(x, y, x, y, x, y).test_accuracy
     array([1.])
     """
-    sets = {
-        "train": _check_set("train", train_features, train_labels),
-        "validation": _check_set(
-            "validation", validation_features, validation_labels
-        ),
-        "test": _check_set("test", test_features, test_labels),
-    }
-    reason = why_no_fit(sets["train"][1])
-    if reason:
-        raise ValueError(reason)
-    shapes = {name: (x.shape[0], x.shape[2]) for name, (x, _) in sets.items()}
-    if len(set(shapes.values())) != 1:
-        raise ValueError(
-            "train, validation and test must have the same layers and width, "
-            f"received (layers, width) {shapes}."
-        )
+    sets = check_sets(
+        train_features,
+        train_labels,
+        validation_features,
+        validation_labels,
+        test_features,
+        test_labels,
+    )
     regularization = check_regularization(regularization)
     progress = keras.utils.Progbar(
         sets["train"][0].shape[0],
@@ -280,24 +266,3 @@ def check_regularization(values):
             f"of numbers, received {values}."
         )
     return values
-
-
-def _check_set(name, features, labels):
-    features = np.asarray(features)
-    if features.ndim == 2:
-        features = features[None]
-    shape = np.shape(labels)
-    if features.ndim != 3 or shape[:1] != features.shape[1:2]:
-        raise ValueError(
-            f"{name}: features must be (layers, images, width) or (images, "
-            "width) with labels (images,), received "
-            f"{features.shape} and {shape}."
-        )
-    if shape[0] == 0:
-        raise ValueError(f"{name}: there are no images. Pass at least one.")
-    # A layer at a time: features may be a mapped file, larger than memory.
-    if not all(np.isfinite(layer).all() for layer in features):
-        raise ValueError(
-            f"{name}: features are not finite. Did the model diverge?"
-        )
-    return features, check_labels(labels)

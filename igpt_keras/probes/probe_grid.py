@@ -75,6 +75,8 @@ class ProbeGrid(keras.Model):
         self.num_classes = num_classes
         self.layer_numbers = layers
         self.learning_rates = rates
+        # What a probe's gradient is multiplied by.
+        self.loss_weights = rates
         self.concat = concat
         shape = (len(rates), len(layers), model.hidden_dim, num_classes)
         self.kernel = self.add_weight(
@@ -91,11 +93,15 @@ class ProbeGrid(keras.Model):
         """`keras.Model.compile` for so many steps; see the class."""
         schedule = keras.optimizers.schedules.CosineDecay(1.0, steps)
         super().compile(
-            # The rates are in the loss: a probe's gradient times its rate.
-            optimizer=keras.optimizers.SGD(schedule, momentum=MOMENTUM),
+            optimizer=self.grid_optimizer(schedule),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             **kwargs,
         )
+
+    def grid_optimizer(self, schedule):
+        """The optimizer, whose rates are to be multiplied by `schedule`."""
+        # The rates are in the loss: a probe's gradient times its rate.
+        return keras.optimizers.SGD(schedule, momentum=MOMENTUM)
 
     def build(self, input_shape=None):
         self.built = True
@@ -106,9 +112,7 @@ class ProbeGrid(keras.Model):
         return self.grid_accuracy.accuracies()
 
     def call(self, inputs):
-        if self.takes_mask and not isinstance(inputs, dict):
-            inputs = {"token_ids": inputs, "mask": ops.zeros_like(inputs)}
-        features = self.feature_model.features(inputs)
+        features = self.feature_model.features(self._with_mask(inputs))
         features = ops.stop_gradient(
             ops.take(features, np.array(self.layer_numbers), axis=1)
         )
@@ -119,6 +123,12 @@ class ProbeGrid(keras.Model):
             logits = ops.einsum("bpd,rpdc->brpc", features, self.kernel)
         return logits + self.bias
 
+    def _with_mask(self, inputs):
+        """What the model takes, of token ids alone too."""
+        if self.takes_mask and not isinstance(inputs, dict):
+            return {"token_ids": inputs, "mask": ops.zeros_like(inputs)}
+        return inputs
+
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
@@ -127,8 +137,8 @@ class ProbeGrid(keras.Model):
             y[:, None, None], (ops.shape(y)[0], rates, probes)
         )
         # Keras averages over the grid too; this makes it a sum over probes, of
-        # the mean over images, times each one's rate.
-        weight = self.learning_rates[None, :, None] * rates * probes
+        # the mean over images, times each one's weight.
+        weight = self.loss_weights[None, :, None] * rates * probes
         weight = ops.ones_like(labels, "float32") * weight
         loss = super().compute_loss(
             x=x, y=labels, y_pred=y_pred, sample_weight=weight

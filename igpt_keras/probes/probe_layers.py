@@ -1,7 +1,4 @@
-import numpy as np
-
-from igpt_keras.probes.hold_out import hold_out
-from igpt_keras.probes.labels import check_labels
+from igpt_keras.probes.hold_out import held_out_sets
 from igpt_keras.probes.logistic_regression import REGULARIZATION
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 
@@ -40,27 +37,14 @@ def probe_layers(
             reason.
 
     Example:
+    >>> import numpy as np
     >>> x = np.eye(4, dtype="float32").repeat(3, axis=0)
     >>> y = np.arange(4).repeat(3)
     >>> probe_layers(x, y, x, y).test_accuracy
     array([1.])
     """
-    train_labels = check_labels(train_labels)
-    train_features = np.asarray(train_features)
-    if train_features.ndim == 2:
-        train_features = train_features[None]
-    fit, held_out = hold_out(train_labels)
-    if train_features.shape[1:2] != train_labels.shape:
-        raise ValueError(
-            f"train: {len(train_labels)} labels for features of shape "
-            f"{train_features.shape}, expected (layers, {len(train_labels)}, "
-            "width)."
-        )
     return fit_logistic_regression(
-        train_features[:, fit],
-        train_labels[fit],
-        train_features[:, held_out],
-        train_labels[held_out],
+        *held_out_sets(train_features, train_labels),
         test_features,
         test_labels,
         regularization=regularization,

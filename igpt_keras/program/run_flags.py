@@ -33,6 +33,34 @@ def define_devices():
     )
 
 
+def define_init():
+    """`--init`, `--interpolate_positions`; without the first needs a preset."""
+    flags.DEFINE_string(
+        "init",
+        None,
+        "Weights to start from in place of fresh ones, with their tokenizer "
+        "and a new optimizer: what --model takes elsewhere.",
+    )
+    flags.DEFINE_bool(
+        "interpolate_positions",
+        False,
+        "Resize the positions of --init to another --input_resolution.",
+    )
+    flags.register_multi_flags_validator(
+        ["preset", "init"],
+        lambda values: any(value is not None for value in values.values()),
+        message="Flag --preset must have a value other than None, or --init.",
+    )
+    flags.register_multi_flags_validator(
+        ["interpolate_positions", "init"],
+        lambda values: (
+            not values["interpolate_positions"] or values["init"] is not None
+        ),
+        message="--interpolate_positions is of the weights of --init. Leave it "
+        "out.",
+    )
+
+
 def define_checkpoints():
     """`--checkpoint_minutes`, `--checkpoint_steps`, `--log_every`, ..."""
     flags.DEFINE_float(

@@ -196,14 +196,19 @@ def define_variant():
 
 
 def define_model(sizes, mask_rate):
-    """`--preset`, `--objective`, `--mask_rate`, `--dtype`, `--remat`, ...
+    """`--preset`, `--init`, `--objective`, `--mask_rate`, `--dtype`, ...
 
     Args:
         sizes: names of presets.
         mask_rate: float. Default of `--mask_rate`.
     """
-    flags.DEFINE_enum("preset", None, list(sizes), "Size of the network.")
-    flags.mark_flag_as_required("preset")
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        list(sizes),
+        "Size of the network. Defaults to that of --init.",
+    )
+    run_flags.define_init()
     flags.DEFINE_enum(
         "objective",
         "autoregressive",
@@ -350,7 +355,7 @@ def define_milestones():
 
 
 def define_probes():
-    """`--probe_datasets`, `--probe_every`, `--probe_layers`, `_images`."""
+    """`--probe_datasets`, `--probe_every`, `--probe_layers`, ..."""
     flags.DEFINE_list(
         "probe_datasets",
         None,
@@ -374,6 +379,12 @@ def define_probes():
         "probe_layers",
         lambda layers: all(layer.isdecimal() for layer in layers or ()),
         message="expected layers, such as --probe_layers=0,6,12",
+    )
+    flags.DEFINE_integer(
+        "probe_neighbors",
+        None,
+        "Nearest neighbours whose vote to score too, such as 20.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "probe_images",

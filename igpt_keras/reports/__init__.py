@@ -1,5 +1,6 @@
 """What a person sees: text that is returned, files that are written."""
 
+from igpt_keras.reports.alignment import draw_alignment
 from igpt_keras.reports.compression import compression_summary
 from igpt_keras.reports.cost import describe_run
 from igpt_keras.reports.drawings import distinct_names

@@ -8,45 +8,33 @@ def linear_probe_summary(metrics, directory):
     """The closing lines of probing weights.
 
     Args:
-        metrics: dict of `probe_weights`, with `model` and `dataset`.
+        metrics: dict of `probe_weights`, with `model`, `dataset`, and
+            `attentive` and `alignment`, which may be `None`.
         directory: path of the results.
     """
-    rows = [["layer", "C", "gradient", "validation", "test"]]
-    for row in metrics["probe"]:
-        norm = f"{row['gradient_norm']:.0e}" + "!" * (not row["converged"])
-        cells = [str(row["layer"]), f"{row['regularization']:g}", norm]
-        cells += [f"{row[f'{s}_accuracy']:.1%}" for s in ("validation", "test")]
-        rows.append(cells)
-    numbers = [row["layer"] for row in metrics["probe"]]
-    others = {
-        "raw pixels": metrics["raw_pixels_test_accuracy"],
-        f"untrained network, layer {metrics['untrained_layer']}": metrics[
-            "untrained_test_accuracy"
-        ],
-    }
-    joined = metrics["concatenated"]
-    if joined is not None:
-        name = f"{joined['layers']} layers, {joined['features']:,} features"
-        others = {name: joined["test_accuracy"], **others}
-    rows += [[name, "", "", "", f"{x:.1%}"] for name, x in others.items()]
-    lines = table(rows).split("\n")
-    chosen = numbers.index(metrics["chosen_layer"])
-    lines[1 + chosen] += "   <- chosen on validation images"
+    lines = _layer_table(metrics)
     if any(not row["converged"] for row in metrics["probe"]):
         lines.append("! L-BFGS stopped at its last iteration, not converged")
     lines += describe_ties(metrics)
+    last = metrics["probe"][-1]["layer"]
     lines.append(
-        f"layer {numbers[-1]} is {100 * metrics['last_layer_loss']:.1f} points "
+        f"layer {last} is {100 * metrics['last_layer_loss']:.1f} points "
         f"below layer {metrics['chosen_layer']} on test; standard error of the "
         f"test column {metrics['test_standard_error']:.1%}; the largest class "
         f"is {metrics['chance']:.1%}"
     )
+    lines += _other_readings(metrics)
     lines += _masks(metrics["test_masks"])
     lines += _few_labels(metrics["low_data"])
     left = files_left(
         directory,
         {
             "probe_curve.png": "accuracy against depth",
+            **(
+                {"alignment.png": "how alike the layers are, of each pair"}
+                if metrics["alignment"]
+                else {}
+            ),
             "metrics.json": "these numbers",
         },
     )
@@ -56,6 +44,72 @@ def linear_probe_summary(metrics, directory):
         f"{metrics['validation_images']:,}, tested on "
         f"{metrics['test_images']:,}\n" + "\n".join(lines) + f"\n\n{left}"
     )
+
+
+def _layer_table(metrics):
+    """Lines of a row a layer, a column a way to read it, and the baselines."""
+    columns = ["layer", "C", "gradient", "validation", "test"]
+    near = metrics["neighbors"]
+    near_rows = {row["layer"]: row for row in near["layers"]} if near else {}
+    if near:
+        columns += ["k", "k-NN test"]
+    attentive = metrics["attentive"] or {"probe": []}
+    attentive = {row["layer"]: row for row in attentive["probe"]}
+    if attentive:
+        columns.append("attentive test")
+    rows = []
+    for row in metrics["probe"]:
+        layer = row["layer"]
+        norm = f"{row['gradient_norm']:.0e}" + "!" * (not row["converged"])
+        cells = [str(layer), f"{row['regularization']:g}", norm]
+        cells += [f"{row[f'{s}_accuracy']:.1%}" for s in ("validation", "test")]
+        if layer in near_rows:
+            cells.append(str(near_rows[layer]["neighbors"]))
+            cells.append(f"{near_rows[layer]['test_accuracy']:.1%}")
+        if layer in attentive:
+            cells.append(f"{attentive.pop(layer)['test_accuracy']:.1%}")
+        rows.append(cells)
+    for layer, row in attentive.items():
+        blanks = [""] * (len(columns) - 2)
+        rows.append([str(layer), *blanks, f"{row['test_accuracy']:.1%}"])
+    joined = metrics["concatenated"]
+    if joined is not None:
+        name = f"{joined['layers']} layers, {joined['features']:,} features"
+        rows.append([name, "", "", "", f"{joined['test_accuracy']:.1%}"])
+    untrained = f"untrained network, layer {metrics['untrained_layer']}"
+    for name, key in (("raw pixels", "raw_pixels"), (untrained, "untrained")):
+        key += "_test_accuracy"
+        row = [name, "", "", "", f"{metrics[key]:.1%}"]
+        rows.append(row + (["", f"{near[key]:.1%}"] if near else []))
+    rows = [row + [""] * (len(columns) - len(row)) for row in rows]
+    lines = table([columns, *rows]).split("\n")
+    numbers = [row["layer"] for row in metrics["probe"]]
+    chosen = numbers.index(metrics["chosen_layer"])
+    lines[1 + chosen] += "   <- chosen on validation images"
+    return lines
+
+
+def _other_readings(metrics):
+    """A line each of nearest neighbours and attentive probes, if any."""
+    lines = []
+    near = metrics["neighbors"]
+    if near:
+        lines.append(
+            f"nearest neighbours: {near['test_accuracy']:.1%} +- "
+            f"{near['test_standard_error']:.1%} on test at layer "
+            f"{near['chosen_layer']}, chosen on validation, as k is; untrained "
+            "network at its own best layer"
+        )
+    attentive = metrics["attentive"]
+    if attentive:
+        lines.append(
+            f"attentive probe: {attentive['test_accuracy']:.1%} +- "
+            f"{attentive['test_standard_error']:.1%} on test at layer "
+            f"{attentive['chosen_layer']}, learning rate "
+            f"{attentive['learning_rate']:g}, chosen on validation; "
+            f"{attentive['epochs']} epochs"
+        )
+    return lines
 
 
 def grid_summary(metrics, directory):

@@ -141,7 +141,8 @@ def draw_probe_curve(path, probes, metrics):
     Args:
         path: path of the PNG.
         probes: list of records of `LinearProbe.history`.
-        metrics: dict of `probe_report`.
+        metrics: dict of `probe_report`, or of `probe_weights`, whose other
+            readings of the layers are drawn too.
     """
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -160,6 +161,7 @@ def draw_probe_curve(path, probes, metrics):
         color="black",
         label="final weights, test",
     )
+    _other_readings(axes, metrics)
     for key, colour, label in (
         ("raw_pixels_test_accuracy", "tab:red", "raw pixels, test"),
         ("untrained_test_accuracy", "tab:orange", "untrained network, test"),
@@ -183,6 +185,25 @@ def draw_probe_curve(path, probes, metrics):
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def _other_readings(axes, metrics):
+    """The layers as nearest neighbours and attentive probes read them."""
+    for key, rows, style, label in (
+        ("neighbors", "layers", "s--", "nearest neighbours, test"),
+        ("attentive", "probe", "D", "attentive probe, test"),
+    ):
+        report = metrics.get(key)
+        if report is None:
+            continue
+        colour = {"neighbors": "tab:blue", "attentive": "tab:green"}[key]
+        axes.plot(
+            [row["layer"] for row in report[rows]],
+            [100 * row["test_accuracy"] for row in report[rows]],
+            style,
+            color=colour,
+            label=label,
+        )
 
 
 def draw_accuracy_curves(path, curves, chance):

@@ -56,6 +56,44 @@ def atomic_directory(directory, owned):
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def read_whole(directory, name, read):
+    """What `read()` makes of a directory that may be swapped meanwhile.
+
+    Read again as long as it was: some files would be of before and others of
+    after, or gone.
+
+    Args:
+        directory: path that `atomic_directory` writes.
+        name: str. A file that is always in it.
+        read: function without arguments.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        Exception: whatever `read` raises on a directory that stayed.
+    """
+    while True:
+        before = _identity(directory / name)
+        try:
+            found = read()
+        except Exception:
+            # Whatever a library makes of a file that goes.
+            if _identity(directory / name) == before:
+                raise
+            continue
+        if _identity(directory / name) == before:
+            return found
+
+
+def _identity(path):
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 def _exchange(staged, directory):
     """Swaps two directories."""
     at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

@@ -97,6 +97,21 @@ def read_checkpoint(directory):
         raise DamagedCheckpoint(f"{path} cannot be read ({error})") from error
 
 
+def read_arrays(directory, prefix):
+    """The arrays of a checkpoint whose names begin with `prefix`, a dict.
+
+    Raises:
+        DamagedCheckpoint: if they are not there.
+    """
+    path = directory / "state.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if name.startswith(prefix)]
+            return {name: file[name] for name in names}
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(f"{path} cannot be read ({error})") from error
+
+
 def _sealed(manifest):
     """The bytes of a manifest, which say whether they are all there."""
     manifest = {"format": FORMAT, **manifest}

@@ -1,5 +1,6 @@
 """How a run goes: its directory, tokenizer, optimizer, devices and steps."""
 
+from igpt_keras.training.build_igpt import build_igpt
 from igpt_keras.training.devices import Devices
 from igpt_keras.training.finetuning import ACCURACY
 from igpt_keras.training.finetuning import accuracy_curve
@@ -11,6 +12,7 @@ from igpt_keras.training.fit import fit
 from igpt_keras.training.learning_rate_search import search_learning_rate
 from igpt_keras.training.linear_probes import linear_probes
 from igpt_keras.training.loss_watch import LossWatch
+from igpt_keras.training.open_start import open_start
 from igpt_keras.training.optimizer import paper_adam
 from igpt_keras.training.processes import join_processes
 from igpt_keras.training.replicas import rebuilt

@@ -45,6 +45,7 @@ def fit(
     steps_per_call=1,
     examples_of=None,
     config=None,
+    write_best=None,
     verbose=1,
 ):
     """Trains from the last checkpoint to the end.
@@ -83,6 +84,8 @@ def fit(
         examples_of: function of a step to a str, see `LossWatch`.
         config: dict of JSON values, what the run depends on, which checkpoints
             keep. Defaults to none.
+        write_best: `PresetWriter`, which has the best weights so far where
+            another process can open them. Defaults to none.
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
     Returns:
@@ -102,6 +105,7 @@ def fit(
     with lock:
         _build(model, batches_from)
         checkpoint.config = config
+        checkpoint.write_best = write_best
         checkpoint.set_model(model)
         checkpoint.restore(model)
         run = _Run(

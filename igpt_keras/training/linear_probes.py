@@ -4,7 +4,7 @@ from igpt_keras.callbacks.linear_probe import LinearProbe
 from igpt_keras.probes.hold_out import why_no_probe
 
 
-def linear_probes(probe_sets, log_dir, every=1, layers=None):
+def linear_probes(probe_sets, log_dir, every=1, layers=None, neighbors=None):
     """A `LinearProbe` for each dataset that can be probed.
 
     Says so, and of the others why they cannot.
@@ -14,6 +14,8 @@ def linear_probes(probe_sets, log_dir, every=1, layers=None):
         log_dir: directory for TensorBoard.
         every: int. Epochs between probes. Defaults to 1.
         layers: sequence of int. Defaults to all.
+        neighbors: int. Nearest neighbours whose vote is scored too. Defaults to
+            none.
 
     Returns:
         `(probe_sets, probes)`: those that can be, and as many callbacks, which
@@ -39,6 +41,7 @@ def linear_probes(probe_sets, log_dir, every=1, layers=None):
                 log_dir,
                 every,
                 layers,
+                neighbors=neighbors,
             )
         )
     return found, probes

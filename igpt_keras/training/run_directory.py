@@ -16,7 +16,9 @@ NOT_OF_A_RUN = (
     *("job_addresses", "num_processes", "process_id"),
     *("checkpoint_minutes", "checkpoint_steps", "log_every"),
     *("allow_config_change", "dry_run", "milestones", "pictures", "beside"),
-    *("probe_datasets", "probe_every", "probe_layers"),
+    *("probe_datasets", "probe_every", "probe_layers", "probe_neighbors"),
+    # Its effect is in the resolution.
+    "interpolate_positions",
 )
 # Settings that a run may go on with another value of.
 MAY_CHANGE = (
@@ -57,6 +59,14 @@ class RunDirectory:
         return self.path is not None and any(
             self.path.rglob("checkpoints/*/manifest.json")
         )
+
+    def begun_with(self):
+        """What the run depends on, a dict as `begin` was given it.
+
+        Raises:
+            ValueError: if nothing says so.
+        """
+        return self._saved_config()
 
     def make(self):
         """Creates the directory, or makes sure that it can be written to.

@@ -12,6 +12,7 @@ from tiny import array
 import igpt_keras
 from igpt_keras.probes import hold_out
 from igpt_keras.probes import probe_layers
+from igpt_keras.probes import probe_neighbors
 from igpt_keras.probes import why_no_probe
 
 
@@ -322,7 +323,12 @@ def test_event_files(tmp_path):
 
     train, test = noisy(90, seed=7), noisy(60, seed=8)
     callback = igpt_keras.LinearProbe(
-        train, test, name="toy", log_dir=tmp_path / "logs", verbose=0
+        train,
+        test,
+        name="toy",
+        log_dir=tmp_path / "logs",
+        neighbors=5,
+        verbose=0,
     )
     fit([callback])
     run, group = tmp_path / "logs" / "probe_toy", "accuracy_probe_toy"
@@ -341,9 +347,8 @@ def test_event_files(tmp_path):
     layout = tags.pop("custom_scalars__config__")
     assert f"{group}/layers$".encode() in layout[0].item()
     # A card each, however many layers there are.
-    assert set(tags) == {
-        f"{group}/{key}" for key in ("chosen", "chosen_layer", "standard_error")
-    }
+    keys = ("chosen", "chosen_layer", "standard_error", "neighbors")
+    assert set(tags) == {f"{group}/{key}" for key in keys}
     lines = {name: read(run / name) for name in ("layer_00", "layer_01")}
     lines["chance"] = read(run / "chance")
     for values in lines.values():
@@ -356,6 +361,10 @@ def test_event_files(tmp_path):
             ("chosen", chosen),
             ("chosen_layer", record["chosen_layer"]),
             ("standard_error", record["standard_error"]),
+            (
+                "neighbors",
+                record["neighbors_accuracy"][record["neighbors_chosen_layer"]],
+            ),
         ):
             assert tags[f"{group}/{key}"][step] == pytest.approx(value)
         for name, value in (
@@ -485,3 +494,38 @@ def test_bad_batches_are_refused_before_training():
         for sets in (([good, bad], [good]), ([good], [good, bad])):
             with pytest.raises(ValueError, match=message):
                 fit([igpt_keras.LinearProbe(*sets, verbose=0)])
+
+
+def test_nearest_neighbours_beside(tmp_path, capsys):
+    """On the same features; what was there is as without them."""
+    train, test = noisy(90, seed=7), noisy(40, seed=11)
+    records = []
+    for neighbors in (None, [1, 9]):
+        callback = igpt_keras.LinearProbe(
+            train, test, layers=[0, 1], neighbors=neighbors
+        )
+        model, _ = fit([callback], epochs=1)
+        records.append(callback.history[0])
+    plain, near = records
+    features, labels = igpt_keras.extract_features(model, train)
+    others = igpt_keras.extract_features(model, test)
+    expected = probe_neighbors(features, labels, *others, neighbors=[1, 9])
+    assert near["neighbors_accuracy"] == expected.test_accuracy.tolist()
+    held_out = expected.validation_accuracy.tolist()
+    assert near["neighbors_held_out_accuracy"] == held_out
+    assert near["neighbors"] == expected.neighbors.tolist()
+    chosen = near["neighbors_chosen_layer"]
+    assert chosen == expected.chosen_layer
+    assert {k: near[k] for k in plain if k != "seconds"} == {
+        k: v for k, v in plain.items() if k != "seconds"
+    }
+    said = f"nearest neighbours {expected.test_accuracy[chosen]:.1%} at layer"
+    assert said in capsys.readouterr().out
+
+
+def test_neighbours_that_there_are_not():
+    with pytest.raises(ValueError, match="must be an int >= 1"):
+        probe(neighbors=0)
+    # Two thirds of 24 vote on the rest; said before training.
+    with pytest.raises(ValueError, match="neighbors=17 cannot vote"):
+        fit([probe(neighbors=17)])

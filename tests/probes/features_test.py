@@ -183,6 +183,14 @@ for scope in (two.scope, one.scope, contextlib.nullcontext):
         strategy = tf.distribute.get_strategy()
         assert kept.feature_model.distribute_strategy is strategy
     np.testing.assert_allclose(features, expected, atol=1e-5)
+# Batch norm of a replica's share would be of fewer images.
+with two.scope():
+    try:
+        igpt_keras.probes.AttentiveProbe(again, 3)
+    except ValueError as error:
+        assert "MirroredStrategy of 2 replicas" in str(error), error
+    else:
+        raise SystemExit("an attentive probe on two replicas")
 """
 
 

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from igpt_keras.probes import hold_out
 from igpt_keras.probes import probe_layers
-from igpt_keras.probes.logistic_regression import standard_error
+from igpt_keras.probes.chosen_layers import standard_error
 
 
 def noisy_layers(num_images, seed, strengths=(0.3, 1.0, 0.6), width=12):

@@ -13,7 +13,9 @@ pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
 from igpt_keras import data  # noqa: E402
+from igpt_keras import probes  # noqa: E402
 
+SPLITS = ("train", "validation", "test")
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
@@ -133,7 +135,46 @@ def test_says_what_stands_beside(probed, capsys):
     metrics["probe"][1]["converged"] = True
 
 
-def test_layers_and_images_that_are_asked_for(preset, tmp_path):
+def check_other_readings(metrics, preset):
+    """Of the same images as the linear probes, with the layers' own numbers."""
+    model, tokenizer = igpt_keras.open_weights(preset)
+    sets = data.TokenSets(tokenizer, batch_size=64)
+    splits = {s: data.open_split("digits", s, 4) for s in SPLITS}
+    splits["train"] = splits["train"].stratified(200)
+    for name in ("validation", "test"):
+        splits[name] = splits[name].first(50)
+    parts = [
+        igpt_keras.extract_features(model, sets.evaluation(splits[s]).tokens)
+        for s in SPLITS
+    ]
+    expected = probes.nearest_neighbors(
+        *(a for x, y in parts for a in (x[[1, 3]], y)), neighbors=[1, 7]
+    )
+    near = metrics["neighbors"]
+    assert [row["layer"] for row in near["layers"]] == [1, 3]
+    for i, row in enumerate(near["layers"]):
+        assert row["neighbors"] == expected.neighbors[i]
+        for name in ("validation_accuracy", "test_accuracy"):
+            found = getattr(expected, name)[i]
+            assert row[name] == pytest.approx(found, abs=0.03)
+    assert near["chosen_layer"] == (1, 3)[expected.chosen_layer]
+    assert near["raw_pixels_test_accuracy"] > near["test_accuracy"]
+    assert near["untrained_test_accuracy"] < near["raw_pixels_test_accuracy"]
+    alignment = metrics["alignment"]
+    assert alignment["layers"] == [1, 3] and alignment["images"] == 50
+    of_validation = probes.centered_kernel_alignment([parts[1][0][[1, 3]]])
+    np.testing.assert_allclose(alignment["alignment"], of_validation, rtol=1e-3)
+    attentive = metrics["attentive"]
+    assert [row["layer"] for row in attentive["probe"]] == [2, 3]
+    best = max(attentive["probe"], key=lambda row: row["validation_accuracy"])
+    assert attentive["test_accuracy"] == best["test_accuracy"]
+    assert attentive["chosen_layer"] == best["layer"]
+    for row in attentive["probe"]:
+        assert row["validation_accuracy"] == max(row["validation_by_rate"])
+    assert (attentive["epochs"], attentive["num_heads"]) == (1, 3)
+
+
+def test_layers_and_images_that_are_asked_for(preset, tmp_path, capsys):
     metrics = recipe.run(
         "linear_probe",
         model=preset,
@@ -141,8 +182,21 @@ def test_layers_and_images_that_are_asked_for(preset, tmp_path):
         layers="3,1",
         probe_images=200,
         evaluation_images=50,
+        neighbors="1,7",
+        attentive="2,3",
+        attentive_epochs=1,
+        alignment=True,
         run_dir=tmp_path / "run",
     )
+    check_other_readings(metrics, preset)
+    with Image.open(tmp_path / "run" / "alignment.png") as picture:
+        assert min(picture.size) > 300
+    text = capsys.readouterr().out
+    head = next(line for line in text.splitlines() if "gradient" in line)
+    assert head.endswith("k   k-NN test   attentive test")
+    for name in ("neighbors", "attentive"):
+        assert f"{metrics[name]['test_accuracy']:.1%} +-" in text
+    assert "alignment.png" in text
     assert [row["layer"] for row in metrics["probe"]] == [1, 3]
     assert metrics["chosen_layer"] in (1, 3)
     assert metrics["concatenated"] is None
@@ -157,6 +211,10 @@ def test_layers_and_images_that_are_asked_for(preset, tmp_path):
         ({"layers": "last"}, "expected all, or layers such as"),
         ({"low_data": "400"}, "images, fewer than labels_per_class=400"),
         ({"low_data": "few"}, "expected labels a class"),
+        ({"neighbors": "0"}, "expected numbers, such as"),
+        ({"neighbors": "5,2000"}, "neighbors=2000 cannot vote"),
+        ({"attentive": "4"}, "layers must be of 0 to 3"),
+        ({"attentive": "all"}, "expected layers, such as"),
         ({"concat": 5}, "concat=5 layers cannot be joined"),
         ({"palette": "two"}, "has 2 tokens and the model a vocabulary of 11"),
         ({"dataset": "folder"}, "22 of 22 have no label"),

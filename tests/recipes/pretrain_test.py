@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -439,3 +441,57 @@ def test_two_processes_in_one_directory_are_refused(tmp_path):
             run(path, **ALONE)
     assert not list((path / "checkpoints").glob("step_*"))
     run(path, **ALONE)
+
+
+def test_starts_from_weights(finished, tmp_path, capsys):
+    """With a new optimizer; goes on without them, and not from others."""
+    path, first = finished
+    source = tmp_path / "source"
+    shutil.copytree(path / "preset", source)
+    flags = {
+        "pictures": 0,
+        "init": f"keras:{source}",
+        "preset": None,
+        "input_resolution": None,
+        "learning_rate": 1e-9,
+    }
+    metrics = run(tmp_path / "run", **flags)
+    # After steps that move nothing these are the weights of the source.
+    for key in ("validation_nats_per_token", "test_nats_per_token"):
+        assert metrics[key] == pytest.approx(first[key], rel=1e-4)
+    # And the untrained network is of its shape, and fresh.
+    key = "untrained_test_accuracy"
+    assert metrics[key] == pytest.approx(first[key], abs=0.01)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    weights = (source / "model.safetensors").read_bytes()
+    assert config["init_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert config["preset"] == "igpt_nano" and config["input_resolution"] == 4
+    one, two = (
+        igpt_keras.open_weights(p)[1].fingerprint
+        for p in (source, tmp_path / "run")
+    )
+    assert one == two
+    with pytest.raises(ValueError, match="init: 'keras:.* then, None here"):
+        run(tmp_path / "run", **{**flags, "init": None, "preset": "igpt_nano"})
+    moved = igpt_keras.IGPT.from_preset(path / "preset")
+    moved.head.kernel.assign(moved.head.kernel + 1)
+    moved.save_to_preset(source)
+    with pytest.raises(ValueError, match="init_sha256: '"):
+        run(tmp_path / "run", **flags)
+    shutil.rmtree(source)
+    assert run(tmp_path / "run", **flags) == metrics
+
+
+def test_best_weights_open_while_a_run_goes_on(tmp_path, monkeypatch):
+    """Those of the best validation so far, with the tokenizer."""
+    path = tmp_path / "run"
+    with recipe.stopped_at(2, monkeypatch):
+        with pytest.raises(KeyboardInterrupt):
+            run(path, **ALONE, steps=3)
+    assert not (path / "metrics.json").exists()
+    model, tokenizer = igpt_keras.open_weights(path)
+    assert tokenizer.vocabulary_size == 4
+    with np.load(path / "checkpoints" / "best" / "state.npz") as file:
+        arrays = [file[k] for k in sorted(file.files) if "model_" in k]
+    for one, two in zip(model.get_weights(), arrays, strict=True):
+        np.testing.assert_array_equal(one, two)

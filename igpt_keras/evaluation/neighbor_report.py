@@ -1,0 +1,46 @@
+from igpt_keras.probes.chosen_layers import standard_error
+from igpt_keras.probes.nearest_neighbors import nearest_neighbors
+
+
+def neighbor_report(features, labels, layers, neighbors, verbose=0):
+    """Accuracy of nearest neighbours in the features of each layer.
+
+    Args:
+        features: dict by split of float `(P, M, D)`, or `(M, D)` of one layer.
+        labels: dict by split of int `(M,)`.
+        layers: list of `P` int, their numbers.
+        neighbors: sequence of int to choose from, see `nearest_neighbors`.
+        verbose: 0 or 1. Whether to show progress. Defaults to 0.
+
+    Returns:
+        dict: `layers`, for each `layer`, `neighbors` (the number chosen),
+        `validation_accuracy` and `test_accuracy`; `chosen_layer`,
+        `tied_layers`, `test_accuracy` (of the chosen layer) and
+        `test_standard_error`.
+
+    Raises:
+        ValueError: as `nearest_neighbors`.
+    """
+    splits = ("train", "validation", "test")
+    pairs = [(features[split], labels[split]) for split in splits]
+    result = nearest_neighbors(
+        *(array for pair in pairs for array in pair),
+        neighbors=neighbors,
+        verbose=verbose,
+    )
+    accuracy = float(result.test_accuracy[result.chosen_layer])
+    return {
+        "layers": [
+            {
+                "layer": layer,
+                "neighbors": int(result.neighbors[i]),
+                "validation_accuracy": float(result.validation_accuracy[i]),
+                "test_accuracy": float(result.test_accuracy[i]),
+            }
+            for i, layer in enumerate(layers)
+        ],
+        "chosen_layer": layers[result.chosen_layer],
+        "tied_layers": [layers[i] for i in result.tied_layers],
+        "test_accuracy": accuracy,
+        "test_standard_error": standard_error(accuracy, result.num_test_images),
+    }
