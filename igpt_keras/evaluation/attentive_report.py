@@ -28,8 +28,8 @@ def attentive_report(
         model: an `IGPT`.
         sets: `ProbeSets`.
         layers: sequence of int, 0 to L.
-        learning_rates: sequence of float. Defaults to 0.01, 0.003, 0.001 and
-            0.0003.
+        learning_rates: sequence of float. Defaults to 0.1, 0.03, 0.01, 0.003
+            and 0.001.
         epochs: int. Passes over train. Defaults to 20.
         batch_size: int. Images a step. Defaults to 64.
         seed: int. Of initial weights and of the order. Defaults to 0.

@@ -6,8 +6,9 @@ from igpt_keras.backend import current_strategy
 from igpt_keras.probes.grid_adam import GridAdam
 from igpt_keras.probes.probe_grid import ProbeGrid
 
-# Ours: they bracket what was best on CIFAR-10.
-ATTENTIVE_LEARNING_RATES = (1e-2, 3e-3, 1e-3, 3e-4)
+# Ours: after 8 epochs of 3,000 images of CIFAR-10 the first three were alike,
+# and less was worse.
+ATTENTIVE_LEARNING_RATES = (0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 class AttentiveProbe(ProbeGrid):
@@ -33,7 +34,7 @@ class AttentiveProbe(ProbeGrid):
         layers: sequence of int in [0, L], see `extract_features`, `P` of them.
             Defaults to all.
         learning_rates: sequence of float > 0, `R` of them, the peaks. Defaults
-            to 0.01, 0.003, 0.001 and 0.0003.
+            to 0.1, 0.03, 0.01, 0.003 and 0.001.
         num_heads: int that divides `D`. Defaults to the model's.
         seed: int. Of the probes' initial weights, which all rates and layers
             share. Defaults to 0.

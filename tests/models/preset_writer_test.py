@@ -89,6 +89,21 @@ def test_a_reader_never_sees_half_a_directory(tmp_path):
         assert len(texts) == 1
 
 
+def test_what_fails_while_a_directory_goes_is_read_again(tmp_path):
+    """A file that is gone, once; half a file would be as well."""
+    numbers = []
+
+    def read():
+        numbers.append(len(numbers))
+        if len(numbers) < 3:
+            with atomic_directory(tmp_path / "preset", ["file"]) as staged:
+                (staged / "file").write_text(str(len(numbers)))
+            raise FileNotFoundError("model.safetensors")
+        return (tmp_path / "preset" / "file").read_text()
+
+    assert read_whole(tmp_path / "preset", "file", read) == "2"
+
+
 def test_what_is_wrong_with_a_directory_that_stays_is_said(tmp_path):
     def read():
         raise ValueError("damaged")
