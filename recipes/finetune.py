@@ -30,8 +30,8 @@ def define_flags():
     flags.DEFINE_bool(
         "from_scratch", False, "Fresh weights in place of those of --model."
     )
-    shared_flags.define_dropout()
-    shared_flags.define_dtype()
+    program.model_flags.define_dropout()
+    program.model_flags.define_dtype()
     for name, loss in (("generative", "L_GEN"), ("classification", "L_CLF")):
         text = f"Weight of {loss}."
         flags.DEFINE_float(f"{name}_weight", 1.0, text, lower_bound=0)
@@ -106,9 +106,8 @@ def main(args):
     curve = training.accuracy_curve(
         progress.epochs, args.batch_size, len(train)
     )
-    names = ("model", "dataset", "from_scratch")
     metrics = {
-        **{name: vars(args)[name] for name in names},
+        **{k: vars(args)[k] for k in ("model", "dataset", "from_scratch")},
         "steps": step,
         "images": {k: len(v) for k, v in {**splits, "train": train}.items()},
         **progress.seconds,

@@ -24,7 +24,7 @@ from igpt_keras.storage.json_file import write_json
 def define_flags():
     shared_flags.define_data(shared_flags.EVERY_DATASET)
     shared_flags.define_input_resolution(least=2)
-    shared_flags.define_model(presets.IGPT, presets.BERT_MASK_RATE)
+    program.model_flags.define_model(presets.IGPT, presets.BERT_MASK_RATE)
     shared_flags.define_tokenizer()
     shared_flags.define_schedule(presets.ADAM_BETA_1, presets.ADAM_BETA_2)
     shared_flags.define_selection(

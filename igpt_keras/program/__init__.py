@@ -1,6 +1,7 @@
 """How a script meets its user: flags, errors and signals."""
 
 from igpt_keras.program import interrupts
+from igpt_keras.program import model_flags
 from igpt_keras.program import reading_flags
 from igpt_keras.program import run_flags
 from igpt_keras.program import shared_flags

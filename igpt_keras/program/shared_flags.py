@@ -1,7 +1,6 @@
 """Groups of flags that scripts have in common."""
 
 import math
-import re
 
 from absl import flags
 
@@ -127,97 +126,6 @@ def define_masks(mask_rate):
         lower_bound=0,
         upper_bound=1,
     )
-
-
-def define_dtype():
-    """`--dtype`, `--remat`."""
-    flags.DEFINE_enum(
-        "dtype",
-        "float32",
-        ["float32", "mixed_bfloat16", "mixed_float16"],
-        "Keras dtype policy; mixed_float16 scales the loss.",
-    )
-    flags.DEFINE_bool(
-        "remat",
-        False,
-        "Compute each block again in the backward pass, to keep its inputs "
-        "alone: less memory, a third more arithmetic, the same gradients.",
-    )
-
-
-def define_dropout():
-    """`--dropout`."""
-    flags.DEFINE_float(
-        "dropout",
-        0.0,
-        "Share of the embeddings and of each residual branch that training "
-        "drops.",
-        lower_bound=0,
-        upper_bound=0.99,
-    )
-
-
-def define_variant():
-    """`--head`, `--depth_scaled_mlp`, `--dropout`, `--order`, `--attention`."""
-    flags.DEFINE_enum(
-        "head",
-        "zeros",
-        ["zeros", "normal", "tied"],
-        "The head over tokens: one that starts at zero, or from a normal, or "
-        "the token embedding (section A.1).",
-    )
-    flags.DEFINE_bool(
-        "depth_scaled_mlp",
-        False,
-        "Scale the start of the MLP's projections by depth too, as the paper's "
-        "text has it and the released code has not.",
-    )
-    define_dropout()
-    flags.DEFINE_string(
-        "order",
-        "raster",
-        "What tokens are predicted in (section 2.1): raster, columns, "
-        "reversed, spiral, z_curve, or random:SEED, a permutation drawn from "
-        "the seed.",
-    )
-    flags.register_validator(
-        "order",
-        re.compile(
-            "raster|columns|reversed|spiral|z_curve|random:[0-9]+"
-        ).fullmatch,
-        message="expected an order, such as --order=columns or random:0",
-    )
-    flags.DEFINE_string(
-        "attention",
-        None,
-        "causal, or block_causal:K to predict squares of K x K tokens at once "
-        "(XTRA). Defaults to causal, and to none for BERT.",
-    )
-
-
-def define_model(sizes, mask_rate):
-    """`--preset`, `--init`, `--objective`, `--mask_rate`, `--dtype`, ...
-
-    Args:
-        sizes: names of presets.
-        mask_rate: float. Default of `--mask_rate`.
-    """
-    flags.DEFINE_enum(
-        "preset",
-        None,
-        list(sizes),
-        "Size of the network. Defaults to that of --init.",
-    )
-    run_flags.define_init()
-    flags.DEFINE_enum(
-        "objective",
-        "autoregressive",
-        ["autoregressive", "bert"],
-        "Next-token prediction, or predicting hidden tokens.",
-    )
-    define_masks(mask_rate)
-    define_variant()
-    define_dtype()
 
 
 def define_learning_rate(default, explanation):

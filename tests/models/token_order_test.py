@@ -306,6 +306,7 @@ def test_own_blocks(block):
     np.testing.assert_allclose(columns, raster, atol=1e-4)
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="reads TensorFlow's graph"
 )
