@@ -240,7 +240,8 @@ def released(tmp_path):
     size = {
         "vocabulary": 512,
         "length": 1024,
-        "layers": 2,
+        # As many variables as shards, at least.
+        "layers": 4,
         "heads": 2,
         "width": 8,
     }
