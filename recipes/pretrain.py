@@ -98,9 +98,8 @@ def main(args):
         write_best=igpt_keras.PresetWriter(model, run / "preset", tokenizer),
     )
 
-    restore = checkpoint.restore_best
-    if args.fold_validation:
-        restore = checkpoint.restore
+    best = checkpoint.restore_best
+    restore = checkpoint.restore if args.fold_validation else best
     step = restore(model) * args.period
     print(f"Evaluating the weights of step {step}.")
     model.save_to_preset(run / "preset", tokenizer=tokenizer)
