@@ -47,11 +47,7 @@ def define_flags():
 
 def main(args):
     devices = program.call(training.Devices, args)
-    if devices.num_workers > 1:
-        raise ValueError(
-            "Probes by SGD train on one machine, and TF_CONFIG names "
-            f"{devices.num_workers} workers. Unset it."
-        )
+    devices.check_alone("Probes by SGD")
     model, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(model, "igpt", model)
     igpt_keras.check_tokenizer(tokenizer, model)

@@ -23,8 +23,6 @@ from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 LOSSES = {"l2": "mean_squared_error", "l1": "mean_absolute_error"}
-EMBEDDING_DIM = 64  # Section A.2.
-NUM_PICTURES = 8
 
 
 def define_flags():
@@ -61,6 +59,8 @@ def main(args):
     devices = program.call(training.Devices, args)
     args.period = training.choose_period(args.steps, args.period, most=10)
     args.quantizers = list(dict.fromkeys(args.quantizers))
+    if len(args.quantizers) > 1:
+        devices.check_alone("Several --quantizers")
     # What does not fit is refused before anything is written.
     for name in args.quantizers:
         build(args, name)
@@ -72,7 +72,7 @@ def main(args):
     print(reports.describe_splits(splits))
     validation, test = (x.first(args.evaluation_images) for x in others)
     images = {name: len(split) for name, split in splits.items()}
-    before = next(images_of(test, NUM_PICTURES))
+    before = next(images_of(test, 8))
     results, after = [], {}
     for name in args.quantizers:
         print(f"\n{name}: {args.steps:,} steps.", flush=True)
@@ -106,7 +106,7 @@ def build(args, name):
         quantizer = program.call(
             igpt_keras.layers.VectorQuantizer,
             args,
-            embedding_dim=EMBEDDING_DIM,
+            embedding_dim=64,  # Section A.2.
             revive=name == "ema",
         )
     return program.call(igpt_keras.VQVAE, args, quantizer=quantizer)

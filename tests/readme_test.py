@@ -36,6 +36,7 @@ PAGES = {
         "docs/first_run.md",
         "docs/your_images.md",
         "docs/evaluation.md",
+        "docs/reading_features.md",
         "docs/openai_weights.md",
         "docs/many_devices.md",
         "docs/igpt_xl.md",
@@ -184,6 +185,8 @@ def test_commands_of_recipes_run(tmp_path, monkeypatch, capsys):
                 line += " --steps=2 --period=2 --evaluation_images=64"
         if "linear_probe_sgd.py" in line:
             line += " --layers=0,1,2"
+        if "--attentive" in line:
+            line += " --layers=1 --attentive=1 --attentive_epochs=1"
         if "--preset=igpt_s" in line:
             command = line.replace("python ", f"{sys.executable} {ROOT}/")
             subprocess.run(command, shell=True, cwd=tmp_path, check=True)
@@ -195,6 +198,7 @@ def test_commands_of_recipes_run(tmp_path, monkeypatch, capsys):
         assert (tmp_path / "runs" / run / "accuracy.png").is_file()
     assert (tmp_path / "runs" / "pictures" / "animation.gif").is_file()
     assert (tmp_path / "runs" / "compressed" / "pictures.igpt").is_file()
+    run_programs("docs/reading_features.md", tmp_path, monkeypatch)
     printed = capsys.readouterr().out
     assert "22 train, 2 validation, 6 test images of 2 classes" in printed
     # What docs/many_devices.md says of the last one.

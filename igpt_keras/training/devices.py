@@ -95,6 +95,21 @@ class Devices:
             return 1
         return self.strategy.num_replicas_in_sync
 
+    def check_alone(self, what):
+        """Refuses several workers, of which one goes on after training.
+
+        Args:
+            what: str, what this process is to do, such as "Probes by SGD".
+
+        Raises:
+            ValueError: if other processes train with this one.
+        """
+        if self.num_workers > 1:
+            raise ValueError(
+                f"{what} train on one machine, and TF_CONFIG names "
+                f"{self.num_workers} workers. Unset it."
+            )
+
     def scope(self, batch_size, micro_batches=1):
         """Where a model is built, and what belongs to it.
 

@@ -84,8 +84,9 @@ def test_joined_layers(preset, tmp_path, capsys):
 
 
 def test_refuses_several_workers(preset, tmp_path, monkeypatch):
-    class Devices:
-        num_workers = 2
+    class Devices(training.Devices):
+        def __init__(self):
+            self.num_workers = 2
 
     monkeypatch.setattr(training, "Devices", Devices)
     with pytest.raises(ValueError, match="TF_CONFIG names 2 workers"):

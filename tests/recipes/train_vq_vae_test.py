@@ -15,6 +15,7 @@ from tiny import array
 
 import igpt_keras
 from igpt_keras import evaluation
+from igpt_keras import training
 from igpt_keras.training.train_step import TensorFlowStep
 
 pytest.importorskip("tensorflow")
@@ -297,3 +298,15 @@ def test_sigterm_stops_and_says_what_continues(tmp_path):
     assert process.returncode == 130, errors[-3000:]
     assert "The same command continues" in errors
     assert not pathlib.Path(tmp_path / "run" / "metrics.json").exists()
+
+
+def test_refuses_several_quantizers_on_several_workers(tmp_path, monkeypatch):
+    """Only the first worker goes on after the first of them."""
+
+    class Devices(training.Devices):
+        def __init__(self):
+            self.num_workers = 2
+
+    monkeypatch.setattr(training, "Devices", Devices)
+    with pytest.raises(ValueError, match="--quantizers train on one machine"):
+        run(tmp_path / "run", quantizers=["ema", "fsq"], vocabulary_size=4096)
