@@ -1,7 +1,9 @@
 import keras
 from keras import initializers
-from keras import layers
 from keras import ops
+
+from igpt_keras.layers.blocked_attention import attend
+from igpt_keras.layers.head_projection import HeadProjection
 
 
 class SelfAttention(keras.layers.Layer):
@@ -52,7 +54,7 @@ class SelfAttention(keras.layers.Layer):
         head_dim = width // self.num_heads
 
         def projection(name):
-            layer = layers.EinsumDense(
+            layer = HeadProjection(
                 "bnd,dhk->bnhk",
                 output_shape=(None, self.num_heads, head_dim),
                 kernel_initializer=initializers.RandomNormal(
@@ -67,7 +69,7 @@ class SelfAttention(keras.layers.Layer):
         self.query = projection("query")
         self.key = projection("key")
         self.value = projection("value")
-        self.output_projection = layers.EinsumDense(
+        self.output_projection = HeadProjection(
             "bnhk,hkd->bnd",
             output_shape=(None, width),
             kernel_initializer=initializers.RandomNormal(
@@ -114,9 +116,7 @@ class SelfAttention(keras.layers.Layer):
             ops.arange(ops.shape(inputs)[1], dtype="int32"),
         )
         values = self.value(inputs)
-        attended = ops.dot_product_attention(
-            queries, keys, values, is_causal=self.causal
-        )  # (B, N, H, K)
+        attended = attend(queries, keys, values, self.causal)  # (B, N, H, K)
         outputs = self.output_projection(attended)
         return outputs, _heads_first(keys), _heads_first(values)
 
