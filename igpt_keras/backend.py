@@ -105,6 +105,61 @@ def precise_matmul(x, y):
     )
 
 
+def batch_matmul(x, y, transpose_x=False, transpose_y=False):
+    """Products of matrices, without a copy of what is transposed.
+
+    Args:
+        x: float tensor `(..., n, k)`, or `(..., k, n)` if `transpose_x`.
+        y: float tensor `(..., k, m)`, or `(..., m, k)` if `transpose_y`.
+        transpose_x: bool. Defaults to `False`.
+        transpose_y: bool. Defaults to `False`.
+
+    Returns:
+        Float tensor `(..., n, m)`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.matmul(x, y, transpose_a=transpose_x, transpose_b=transpose_y)
+    x = keras.ops.swapaxes(x, -1, -2) if transpose_x else x
+    y = keras.ops.swapaxes(y, -1, -2) if transpose_y else y
+    return keras.ops.matmul(x, y)
+
+
+def run_after(others, *tensors):
+    """Tensors that TensorFlow does not read before others are computed.
+
+    It runs side by side what it can, also what needs much memory. Other
+    backends take one operation after the other, in an order of their own.
+
+    Args:
+        others: list of tensors.
+        *tensors: tensors or arrays.
+
+    Returns:
+        list of `tensors`.
+    """
+    tensors = [keras.ops.convert_to_tensor(x) for x in tensors]
+    if keras.backend.backend() != "tensorflow":
+        return tensors
+    import tensorflow as tf
+
+    with tf.control_dependencies(others):
+        return [tf.identity(x) for x in tensors]
+
+
+def attends_by_kernel():
+    """Whether `keras.ops.dot_product_attention` may keep no scores.
+
+    JAX has such kernels on GPUs and TPUs, PyTorch everywhere, TensorFlow none.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    return keras.backend.backend() != "tensorflow"
+
+
 def _bfloat16_parts(x):
     parts = []
     for _ in range(3):

@@ -1,9 +1,10 @@
 import keras
 import numpy as np
 from keras import initializers
-from keras import layers
 from keras import ops
 
+from igpt_keras.layers.blocked_attention import attend
+from igpt_keras.layers.head_projection import HeadProjection
 from igpt_keras.layers.pixel_order import check_order
 from igpt_keras.layers.pixel_order import pixel_order
 
@@ -78,7 +79,7 @@ class SelfAttention(keras.layers.Layer):
         head_dim = width // self.num_heads
 
         def projection(name):
-            layer = layers.EinsumDense(
+            layer = HeadProjection(
                 "bnd,dhk->bnhk",
                 output_shape=(None, self.num_heads, head_dim),
                 kernel_initializer=initializers.RandomNormal(
@@ -93,7 +94,7 @@ class SelfAttention(keras.layers.Layer):
         self.query = projection("query")
         self.key = projection("key")
         self.value = projection("value")
-        self.output_projection = layers.EinsumDense(
+        self.output_projection = HeadProjection(
             "bnhk,hkd->bnd",
             output_shape=(None, width),
             kernel_initializer=initializers.RandomNormal(
@@ -141,17 +142,14 @@ class SelfAttention(keras.layers.Layer):
             self._places(ops.arange(ops.shape(inputs)[1], dtype="int32")),
         )
         values = self.value(inputs)
-        mask = None
         if self.causal and self.square_side > 1:
             squares = ops.arange(ops.shape(inputs)[1]) // self.square_side**2
             mask = (squares[:, None] >= squares)[None, None]
-        attended = ops.dot_product_attention(
-            queries,
-            keys,
-            values,
-            mask=mask,
-            is_causal=self.causal and mask is None,
-        )  # (B, N, H, K)
+            attended = ops.dot_product_attention(
+                queries, keys, values, mask=mask
+            )
+        else:
+            attended = attend(queries, keys, values, self.causal)
         outputs = self.output_projection(attended)
         return outputs, _heads_first(keys), _heads_first(values)
 

@@ -3,14 +3,31 @@ from keras import initializers
 from keras import layers
 from keras import ops
 
+from igpt_keras.backend import run_after
 from igpt_keras.layers.dropout import Dropout
 from igpt_keras.layers.self_attention import SelfAttention
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
 def quick_gelu(x):
-    """`x * sigmoid(1.702 x)`, the released code's approximation of GELU."""
-    return x * ops.sigmoid(1.702 * x)
+    """`x * sigmoid(1.702 x)`, the released code's approximation of GELU.
+
+    The backward pass computes the sigmoid again: training keeps `x` alone.
+    """
+    return _quick_gelu(ops.convert_to_tensor(x))
+
+
+@ops.custom_gradient
+def _quick_gelu(x):
+    def gradient(*inputs, upstream=None):
+        # PyTorch passes the inputs, the others the upstream gradient.
+        upstream = inputs[0] if upstream is None else upstream
+        (scaled,) = run_after([upstream], x)
+        scaled = 1.702 * scaled
+        share = ops.sigmoid(scaled)
+        return upstream * (share * (1 + scaled * (1 - share)))
+
+    return x * ops.sigmoid(1.702 * x), gradient
 
 
 @keras.saving.register_keras_serializable(package="igpt_keras")
