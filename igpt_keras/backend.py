@@ -148,15 +148,19 @@ def run_after(others, *tensors):
         return [tf.identity(x) for x in tensors]
 
 
-def attends_by_kernel():
+def attends_by_kernel(dtype):
     """Whether `keras.ops.dot_product_attention` may keep no scores.
 
-    JAX has such kernels on GPUs and TPUs, PyTorch everywhere, TensorFlow none.
+    JAX has such kernels on GPUs and TPUs, in 16 bits, PyTorch everywhere,
+    TensorFlow none.
+
+    Args:
+        dtype: str, of queries, keys and values.
     """
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.default_backend() != "cpu"
+        return "16" in dtype and jax.default_backend() != "cpu"
     return keras.backend.backend() != "tensorflow"
 
 

@@ -15,13 +15,12 @@ def test_bytes_per_device():
     rows = re.findall(r"^\| (\d+) \| (\S+) \| (\S+) \| (\S+) \|$", text, re.M)
     assert [int(row[0]) for row in rows] == [1, 2, 4, 8, 16, 32]
     layers, width = SIZE["num_layers"], SIZE["hidden_dim"]
-    tokens, heads = SIZE["sequence_length"], SIZE["num_heads"]
+    tokens = SIZE["sequence_length"]
     weights = presets.count_parameters(**SIZE)
     whole = (tokens + 2 * layers + 2) * width
     logits = 3 * SIZE["vocabulary_size"]
     for devices, *found in rows:
-        split = (16 * width + 3 * heads * tokens) / int(devices)
-        block = 8 * width + split
+        block = 8 * width + 16 * width / int(devices)
         expected = (
             16 * (whole + (weights - whole) / int(devices)),
             4 * tokens * (layers * block + logits),

@@ -23,7 +23,7 @@ ALLOWED = {
     "codec": {"models", "terminal"},
     "conversion": {"models", "storage", "terminal", "tokenizers"},
     "generation": {"conversion", "data", "layers", "models", "terminal"},
-    "reports": {"models", "presets", "storage", "version"},
+    "reports": {"layers", "models", "presets", "storage", "version"},
     "callbacks": {"probes", "reports", "storage", "backend"},
     "evaluation": {"probes", "models", "terminal", "tokenizers"},
     "reproduction": {"presets", "program", "reports", "storage", "training"},

@@ -202,7 +202,7 @@ def test_commands_of_recipes_run(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "22 train, 2 validation, 6 test images of 2 classes" in printed
     # What docs/many_devices.md says of the last one.
-    for part in ("--micro_batches=16", "60.0 GB", "66.4 GB"):
+    for part in ("--micro_batches=8", "54.7 GB", "42.7 GB"):
         assert part in printed and part in PAGES["docs/many_devices.md"]
 
 

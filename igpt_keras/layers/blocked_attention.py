@@ -29,12 +29,12 @@ def attend(queries, keys, values, causal):
         Float tensor `(B, N, H, K)`.
     """
     length = queries.shape[1]
+    dtype = keras.backend.result_type(queries.dtype, keys.dtype, values.dtype)
     # A softmax over one position is no softmax to Keras.
-    if length is None or length == 1 or attends_by_kernel():
+    if length is None or length == 1 or attends_by_kernel(dtype):
         return ops.dot_product_attention(
             queries, keys, values, is_causal=causal
         )
-    dtype = keras.backend.result_type(queries.dtype, keys.dtype, values.dtype)
     heads = [ops.cast(x, dtype) for x in (queries, keys, values)]
 
     @ops.custom_gradient

@@ -1,7 +1,10 @@
 from igpt_keras import presets
+from igpt_keras.layers.blocked_attention import block_size
 
 # Of a device, what training may take: the rest is the allocator's.
 _SHARE = 0.9
+# Bytes of TensorFlow's own, as measured on a CPU.
+_FIXED = 130e6
 
 
 def estimate_training_memory(
@@ -21,18 +24,17 @@ def estimate_training_memory(
 ) -> dict:
     """Bytes that a training step needs on a device, by what they are for.
 
-    With `P` weights, 4 bytes each for weights and gradients, 8 for Adam's
-    moments, all over `model_parallel`; 4 more for the sum of gradients with
-    micro-batches, 2 for copies under a mixed policy. With `T = B N` tokens of a
-    micro-batch and `S = B H N^2` scores, a block keeps `88 T D + 4 S` bytes for
-    the backward pass: 22 vectors (two norms keep 3 each, attention 4, the MLP
-    12 of its three wide ones) and the softmax; under a mixed policy, whose
-    norms and softmax are float32, `52 T D + 6 S`. With `remat` it keeps its
-    input, and one block the rest. Beside that stand the logits three times, `12
-    T V`, and while one block's softmax is differentiated four more of its size,
-    `16 S`, and the mask if causal, `S`. That is TensorFlow's, without XLA;
-    dropout adds to it. `tools/measure_memory.py` sets it beside what is
-    measured.
+    With `P` weights, 4 bytes each for weights, 8 for gradients and what the
+    optimizer makes of them, 8 for Adam's moments, all over `model_parallel`; 4
+    more for the sum of gradients with micro-batches, 2 for copies under a mixed
+    policy. With `T = B N` tokens of a micro-batch, a block keeps `64 T D` bytes
+    for the backward pass: 16 vectors (two norms keep 2 each, attention 4, the
+    MLP 8 of its two wide ones); under a mixed policy, whose norms are float32,
+    `40 T D`. With `remat` it keeps its input, and one block the rest. Beside
+    that stand the logits three times, `12 T V`, twice the float32 scores of a
+    block of `b` queries, `8 T H b`, since attention keeps no others, and 130
+    MB, whatever the size. That is TensorFlow's, without XLA; dropout adds to
+    it. `tools/measure_memory.py` sets it beside what is measured, in float32.
 
     Args:
         vocabulary_size: int, `V`.
@@ -50,8 +52,7 @@ def estimate_training_memory(
 
     Returns:
         dict of `weights`, `gradients`, `moments`, `copies` and `activations`;
-        `total`, their sum; `attention`, the part of the activations that a
-        fused attention does not keep.
+        `total`, their sum.
     """
     mixed = dtype != "float32"
     parameters = presets.count_parameters(
@@ -65,25 +66,24 @@ def estimate_training_memory(
     )
     held = parameters / model_parallel
     tokens = -(-batch_size // micro_batches) * sequence_length
-    scores = tokens * num_heads * sequence_length
-    vectors = (52 if mixed else 88) * tokens * hidden_dim
+    vectors = (40 if mixed else 64) * tokens * hidden_dim
     blocks, inputs = num_layers, 0
     if remat:
         blocks = 1
         inputs = num_layers * (2 if mixed else 4) * tokens * hidden_dim
-    attention = (6 if mixed else 4) * blocks * scores
-    attention += (17 if objective == "autoregressive" else 16) * scores
+    queries = min(block_size(sequence_length), sequence_length)
     found = {
         "weights": 4 * held,
-        "gradients": (4 if micro_batches == 1 else 8) * held,
+        "gradients": (8 if micro_batches == 1 else 12) * held,
         "moments": 8 * held,
         "copies": (2 if mixed else 0) * held,
         "activations": blocks * vectors
         + inputs
-        + attention
-        + 12 * tokens * vocabulary_size,
+        + 12 * tokens * vocabulary_size
+        + 8 * tokens * num_heads * queries
+        + _FIXED,
     }
-    return {**found, "total": sum(found.values()), "attention": attention}
+    return {**found, "total": sum(found.values())}
 
 
 def find_fit(device_memory, num_devices, batch_size, remat, **size):
@@ -162,8 +162,6 @@ def describe_memory(
     other = "without" if remat else "with"
     rows = {
         "memory of a device": f"{_gigabytes(found['total'])} GB: {parts}",
-        "of it attention": f"{_gigabytes(found['attention'])} GB, which JAX's "
-        "fused attention (GPU, mixed dtype) does not keep",
         f"{other} --remat": f"{_gigabytes(estimate(not remat)['total'])} GB",
     }
     if device_memory is None:

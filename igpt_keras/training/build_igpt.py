@@ -12,6 +12,8 @@ def build_igpt(
     head="zeros",
     depth_scaled_mlp=False,
     dropout=0.0,
+    order="raster",
+    attention=None,
     remat=False,
     dtype=None,
     seed=0,
@@ -24,9 +26,11 @@ def build_igpt(
         vocabulary_size: int. Tokens.
         model_resolution: int. Side of the grid of tokens.
         objective: `"autoregressive"` or `"bert"`.
-        head: see `IGPT`, as the next four.
+        head: see `IGPT`, as the next six.
         depth_scaled_mlp: bool.
         dropout: float.
+        order: str.
+        attention: str.
         remat: bool.
         dtype: dtype policy.
         seed: int. Of the weights. Defaults to 0.
@@ -45,6 +49,8 @@ def build_igpt(
         head=head,
         depth_scaled_mlp=depth_scaled_mlp,
         dropout=dropout,
+        order=order,
+        attention=attention,
         remat=remat,
         dtype=dtype,
     )

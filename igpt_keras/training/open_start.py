@@ -4,6 +4,7 @@ import sys
 from igpt_keras import presets
 from igpt_keras.backend import whole_array
 from igpt_keras.models import own_network
+from igpt_keras.models.attention_pattern import read_attention
 from igpt_keras.models.resize_positions import resize_positions
 from igpt_keras.training.run_tokenizer import open_run_tokenizer
 
@@ -19,6 +20,8 @@ def open_start(
     preset=None,
     objective="autoregressive",
     head="zeros",
+    order="raster",
+    attention=None,
     palette=None,
     tokenizer=None,
     input_resolution=None,
@@ -39,6 +42,8 @@ def open_start(
         preset: key of `presets.IGPT`. Defaults to the weights'.
         objective: `"autoregressive"` or `"bert"`.
         head: see `IGPT`.
+        order: see there.
+        attention: see there.
         palette: path of a palette, or `None`.
         tokenizer: `"vq_vae:DIRECTORY"`, or `None`.
         input_resolution: int. Side of the images, see above.
@@ -82,7 +87,10 @@ def open_start(
         return opened, {**values, **kept, "init_sha256": digest}, None
 
     model = getattr(start.model, "igpt", start.model)
-    preset = _check_network(start.source, model, preset, objective, head)
+    preset = _check_network(start.source, model, preset)
+    pattern, _ = read_attention(attention, objective)
+    given = {"objective": objective, "head": head, "order": order}
+    _check_variant(start.source, model, {**given, "attention": pattern})
     side = math.isqrt(model.sequence_length)
     opened, values = open_given(input_resolution=input_resolution or side)
     opened = start.own_tokenizer(opened)
@@ -122,7 +130,7 @@ def _weights(model, sequence_length):
     return arrays
 
 
-def _check_network(source, model, preset, objective, head):
+def _check_network(source, model, preset):
     """The preset of a model's shape."""
     names = (own_network.shown_name(x) for x in (type(model), model.block))
     own = [x for x in names if x not in (own_network.MODEL, own_network.BLOCK)]
@@ -149,16 +157,18 @@ def _check_network(source, model, preset, objective, head):
             f"--preset={preset} is another shape than that of the weights in "
             f"{source}, {said}. Leave it out, or pass --preset={names[0]}."
         )
-    for flag, given, found in (
-        ("objective", objective, model.objective),
-        ("head", head, model.head_kind),
-    ):
-        if given != found:
+    return preset or names[0]
+
+
+def _check_variant(source, model, given):
+    """Refuses flags that the weights are not of."""
+    for flag, value in given.items():
+        found = getattr(model, "head_kind" if flag == "head" else flag)
+        if value != found:
             raise ValueError(
-                f"--{flag}={given}, and the weights in {source} have {found}. "
+                f"--{flag}={value}, and the weights in {source} have {found}. "
                 f"Pass --{flag}={found}."
             )
-    return preset or names[0]
 
 
 def _check_codes(tokenizer, input_resolution):

@@ -17,7 +17,9 @@ LENGTHS = [1, 3, 8, 11]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(blocked_attention, "block_size", lambda length: BLOCK)
-    monkeypatch.setattr(blocked_attention, "attends_by_kernel", lambda: False)
+    monkeypatch.setattr(
+        blocked_attention, "attends_by_kernel", lambda dtype: False
+    )
 
 
 def draw(length):

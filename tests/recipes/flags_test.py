@@ -17,6 +17,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
+from igpt_keras import program  # noqa: E402
 from igpt_keras import training  # noqa: E402
 
 # The variants of `pretrain` read none of their own.
@@ -198,7 +199,7 @@ def test_order_and_attention_of_pretrain():
     flags |= {"order": "spiral", "attention": "block_causal:4"}
     args = recipe.parse("pretrain", **flags)
     args.model_resolution = 8
-    model = importlib.import_module("pretrain").build(args)
+    model = program.call(training.build_igpt, args)
     assert (model.order, model.attention) == ("spiral", "block_causal:4")
     with pytest.raises(
         IllegalFlagValueError, match="expected an order, such as"

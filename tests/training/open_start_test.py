@@ -101,6 +101,8 @@ def small(**changes):
         (lambda: small(num_layers=1), {}, "num_layers=1.* is no --preset"),
         (small, {"objective": "bert"}, "Pass --objective=autoregressive"),
         (lambda: small(head="tied"), {}, "Pass --head=tied"),
+        (lambda: small(order="spiral"), {}, "Pass --order=spiral"),
+        (small, {"attention": "block_causal:2"}, "Pass --attention=causal"),
         (lambda: small(vocabulary_size=12), {}, "a vocabulary of 12"),
     ],
 )
