@@ -40,7 +40,11 @@ REST = (
     "frozen_quantizer or of_any_model or model_keeps_it or codebook_usage or "
     "first_position or fit_beats_random or joined_layers or samples_go_on or "
     "own_blocks or test_completions or samples_and_completions or "
-    "draws_of_a_square or heads_that_do_not_divide"
+    "draws_of_a_square or heads_that_do_not_divide or pixel_order or "
+    "preset_writer or reversed or z_curve or random or presets_and_files or "
+    "conditionals_make or classes_are_read or file_of_tokens or half_types or "
+    "prompts_that_the or squares_of_one or later_squares or what_is_no or "
+    "at_once_is or unknown_sizes or weights_of_tokens"
 )
 
 
