@@ -55,6 +55,8 @@ setup(
         "jax": ["jax"],
         "huggingface": ["transformers>=5", "torch"],
         "docs": ["jupytext", "mkdocs-material", "mkdocstrings[python]"],
+        # What tools/benchmark.py measures beside.
+        "benchmark": ["transformers>=5", "torch"],
         "test": TEST,
         "dev": [*TEST, "pre-commit"],
     },

@@ -178,7 +178,7 @@ def test_every_import_is_declared():
     declared = (ROOT / "setup.py").read_text()
     packages = {"PIL": "pillow", "absl": "absl-py", "sklearn": "scikit-learn"}
     standard = set(__import__("sys").stdlib_module_names)
-    local = {p.stem for p in sources("recipes")} | {"igpt_keras"}
+    local = {p.stem for p in sources("recipes", "tools")} | {"igpt_keras"}
     for path in sources("igpt_keras", "recipes", "tools"):
         for _, module in imports(ast.parse(path.read_text())):
             name = module.split(".")[0]
