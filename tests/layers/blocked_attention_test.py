@@ -107,6 +107,7 @@ def test_half_types_are_right_to_their_rounding(dtype, bits):
         assert error < 4 * 2.0**-bits
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others have no graphs"
 )
@@ -129,6 +130,7 @@ def test_in_a_graph_and_under_xla(compiled):
         np.testing.assert_allclose(one, other, atol=2e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others have whole batches"
 )

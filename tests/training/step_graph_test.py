@@ -11,6 +11,8 @@ from igpt_keras.training.train_step import train_step
 
 tf = pytest.importorskip("tensorflow")
 
+pytestmark = pytest.mark.compiled
+
 IMAGES, HEADS, LENGTH, LAYERS = 3, 2, 256, 2
 BLOCK = block_size(LENGTH)
 
