@@ -213,12 +213,14 @@ def run_programs(page, directory, monkeypatch):
         exec(compile(text, page, "exec"), {"__name__": page})
 
 
+@pytest.mark.compiled
 def test_short_program_runs(tmp_path, monkeypatch):
     assert len(blocks("README.md", "python")) == 1
     run_programs("README.md", tmp_path, monkeypatch)
     assert (tmp_path / "runs" / "short" / "config.json").is_file()
 
 
+@pytest.mark.compiled
 def test_programs_of_the_first_run(tmp_path, monkeypatch):
     """The second one is a run, which goes on for more steps."""
     run_programs("docs/first_run.md", tmp_path, monkeypatch)

@@ -76,6 +76,7 @@ def test_variants_are_short():
         assert lines <= 15, (node.name, lines)
 
 
+@pytest.mark.compiled
 def test_programs_run(tmp_path, subprocess_environment):
     result = subprocess.run(
         [sys.executable, "-c", "\n".join([*BLOCKS, CHECKS])],
