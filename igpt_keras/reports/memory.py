@@ -28,9 +28,9 @@ def estimate_training_memory(
     optimizer makes of them, 8 for Adam's moments, all over `model_parallel`; 4
     more for the sum of gradients with micro-batches, 2 for copies under a mixed
     policy. With `T = B N` tokens of a micro-batch, a block keeps `64 T D` bytes
-    for the backward pass: 16 vectors (two norms keep 2 each, attention 4, the
-    MLP 8 of its two wide ones); under a mixed policy, whose norms are float32,
-    `40 T D`. With `remat` it keeps its input, and one block the rest. Beside
+    for the backward pass: 16 vectors, as was measured; under a mixed policy,
+    whose norms are float32, `40 T D`, which was not.
+    With `remat` it keeps its input, and one block the rest. Beside
     that stand the logits three times, `12 T V`, twice the float32 scores of a
     block of `b` queries, `8 T H b`, since attention keeps no others, and 130
     MB, whatever the size. That is TensorFlow's, without XLA; dropout adds to
