@@ -38,16 +38,11 @@ def define_flags():
     shared_flags.define_model_palette()
     shared_flags.define_layers()
     program.reading_flags.define_readings(evaluation.ATTENTIVE_EPOCHS)
-    flags.DEFINE_list(
+    shared_flags.define_numbers(
         "low_data",
-        [],
         "Labels a class for probes of the chosen layer, such as 4,25,400, five "
         "subsets each (Table 4).",
-    )
-    flags.register_validator(
-        "low_data",
-        lambda numbers: all(n.isdecimal() and int(n) for n in numbers),
-        message="expected labels a class, such as --low_data=4,25,400",
+        "labels a class, such as --low_data=4,25,400",
     )
     for name, default, explanation in (
         ("concat", None, "Also join so many layers around the chosen one."),

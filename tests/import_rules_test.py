@@ -24,7 +24,7 @@ ALLOWED = {
     "conversion": {"models", "storage", "terminal", "tokenizers"},
     "generation": {"conversion", "data", "layers", "models", "terminal"},
     "reports": {"layers", "models", "presets", "storage", "version"},
-    "callbacks": {"probes", "reports", "storage", "backend"},
+    "callbacks": {"probes", "reports", "storage", "backend", "version"},
     "evaluation": {"probes", "models", "terminal", "tokenizers"},
     "reproduction": {"presets", "program", "reports", "storage", "training"},
     "training": {

@@ -9,6 +9,9 @@ import sys
 import time
 import types
 
+from process_memory import forget_peak
+from process_memory import memory_of_process
+
 # What it says stands behind this, among what libraries print.
 MARK = "benchmark: "
 
@@ -126,15 +129,6 @@ WAYS = {
 }
 
 
-def memory_of_process(field):
-    """Bytes of a field of /proc/self/status: VmRSS, or VmHWM, its peak."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith(field):
-                return 1024 * int(line.split()[1])
-    raise ValueError(f"This system does not say {field}: use Linux.")
-
-
 def take_steps(prepare, size):
     """Yields what is measured of each step, without end.
 
@@ -152,8 +146,7 @@ def take_steps(prepare, size):
     step = prepare(size)
     before = memory_of_process("VmRSS")
     step()
-    with open("/proc/self/clear_refs", "w") as peak:
-        peak.write("5")
+    forget_peak()
     while True:
         wall, cpu = time.perf_counter(), time.process_time()
         loss = step()

@@ -16,6 +16,8 @@ import sys
 
 from absl import app
 from absl import flags
+from process_memory import forget_peak
+from process_memory import memory_of_process
 
 from igpt_keras.reports.memory import estimate_training_memory
 
@@ -56,15 +58,6 @@ def read_size(text):
     return dict(zip(names.split(), map(int, words)))
 
 
-def memory_of_process(field):
-    """Bytes of a field of /proc/self/status: VmRSS, or VmHWM, its peak."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith(field):
-                return 1024 * int(line.split()[1])
-    raise ValueError(f"This system does not say {field}: use Linux.")
-
-
 def train(batch_size, micro_batches, **size):
     """Bytes that this process grows by in two training steps."""
     import keras
@@ -93,8 +86,7 @@ def train(batch_size, micro_batches, **size):
     # Before the first step TensorFlow computes constants, in main memory on
     # every device; the peak is of the steps after it.
     step(batches)
-    with open("/proc/self/clear_refs", "w") as peak:
-        peak.write("5")
+    forget_peak()
     step(batches)
     return memory_of_process("VmHWM") - before
 

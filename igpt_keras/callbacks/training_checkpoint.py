@@ -1,5 +1,4 @@
 import contextlib
-import importlib.metadata
 import shutil
 import sys
 from concurrent import futures
@@ -19,6 +18,7 @@ from igpt_keras.storage.checkpoint_directory import read_manifest
 from igpt_keras.storage.checkpoint_directory import write_checkpoint
 from igpt_keras.storage.checkpoint_directory import write_manifest
 from igpt_keras.storage.user_path import user_path
+from igpt_keras.version import software_versions
 
 # Checkpoints that stay, beside the best one.
 _NEWEST = 2
@@ -343,11 +343,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
 def versions():
     """dict of the versions of what numbers depend on."""
-    backend = keras.backend.backend()
-    names = ("keras", "numpy", backend)
+    backend, found = keras.backend.backend(), software_versions()
     return {
         "backend": backend,
-        **{name: importlib.metadata.version(name) for name in names},
+        "keras": found["Keras"],
+        "numpy": found["NumPy"],
+        backend: found[backend],
     }
 
 

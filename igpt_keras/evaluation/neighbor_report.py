@@ -1,4 +1,4 @@
-from igpt_keras.probes.chosen_layers import standard_error
+from igpt_keras.evaluation.layer_rows import layer_rows
 from igpt_keras.probes.nearest_neighbors import nearest_neighbors
 
 
@@ -28,19 +28,6 @@ def neighbor_report(features, labels, layers, neighbors, verbose=0):
         neighbors=neighbors,
         verbose=verbose,
     )
-    accuracy = float(result.test_accuracy[result.chosen_layer])
-    return {
-        "layers": [
-            {
-                "layer": layer,
-                "neighbors": int(result.neighbors[i]),
-                "validation_accuracy": float(result.validation_accuracy[i]),
-                "test_accuracy": float(result.test_accuracy[i]),
-            }
-            for i, layer in enumerate(layers)
-        ],
-        "chosen_layer": layers[result.chosen_layer],
-        "tied_layers": [layers[i] for i in result.tied_layers],
-        "test_accuracy": accuracy,
-        "test_standard_error": standard_error(accuracy, result.num_test_images),
-    }
+    names = ("neighbors", "validation_accuracy", "test_accuracy")
+    rows, chosen = layer_rows(layers, result, names)
+    return {"layers": rows, **chosen}

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 
+from igpt_keras.evaluation.layer_rows import layer_rows
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.neighbor_report import neighbor_report
@@ -10,7 +11,6 @@ from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
 from igpt_keras.evaluation.split_features import pixel_features
 from igpt_keras.probes.check_layers import check_layers
-from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.concatenation import concatenate_layers
 from igpt_keras.probes.features import extract_features
 from igpt_keras.probes.labels import largest_class_share
@@ -216,21 +216,17 @@ def _test_masks(model, test, probe, layer, num_masks, directory, seed):
 
 def _of_layers(layers, result):
     """What `probe_weights` says of the layers alone."""
-    accuracy = float(result.test_accuracy[result.chosen_layer])
+    names = (
+        "regularization",
+        "validation_accuracy",
+        "test_accuracy",
+        "gradient_norm",
+        "converged",
+    )
+    rows, chosen = layer_rows(layers, result, names)
+    accuracy = chosen.pop("test_accuracy")
     return {
-        "probe": [
-            {
-                "layer": layer,
-                "regularization": float(result.regularization[i]),
-                "validation_accuracy": float(result.validation_accuracy[i]),
-                "test_accuracy": float(result.test_accuracy[i]),
-                "gradient_norm": float(result.gradient_norm[i]),
-                "converged": bool(result.converged[i]),
-            }
-            for i, layer in enumerate(layers)
-        ],
-        "chosen_layer": layers[result.chosen_layer],
-        "tied_layers": [layers[i] for i in result.tied_layers],
-        "test_standard_error": standard_error(accuracy, result.num_test_images),
+        "probe": rows,
+        **chosen,
         "last_layer_loss": accuracy - float(result.test_accuracy[-1]),
     }

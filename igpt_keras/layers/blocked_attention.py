@@ -39,12 +39,12 @@ def attend(queries, keys, values, causal):
 
     @ops.custom_gradient
     def attention(*heads):
-        heads = [_swap_heads(x) for x in heads]
-        attended = _swap_heads(_attend_in_blocks(*heads, causal))
+        heads = [swap_heads(x) for x in heads]
+        attended = swap_heads(_attend_in_blocks(*heads, causal))
 
         def gradient(upstream):
             found = _gradients(*heads, attended, upstream, causal)
-            return tuple(_swap_heads(x) for x in found)
+            return tuple(swap_heads(x) for x in found)
 
         return attended, gradient
 
@@ -128,12 +128,12 @@ def _gradients(queries, keys, values, attended, upstream, causal):
     dtype = queries.dtype
     wide = keras.backend.result_type(dtype, "float32")
     mean = ops.cast(upstream, wide) * ops.cast(attended, wide)
-    mean = _swap_heads(ops.sum(mean, axis=-1, keepdims=True))
+    mean = swap_heads(ops.sum(mean, axis=-1, keepdims=True))
     # XLA knows no order but that of data, and would take what is computed
     # again for what it has.
     one = _one_after(upstream, dtype)
     queries, keys, values = (x * one for x in (queries, keys, values))
-    upstream = _swap_heads(ops.cast(upstream, dtype))
+    upstream = swap_heads(ops.cast(upstream, dtype))
     query_parts, key_parts, value_parts = [], [], []
     key_sum = value_sum = None
     after = [mean]
@@ -175,7 +175,7 @@ def _one_after(tensor, dtype):
     return ops.cast(ops.where(ops.isnan(first), float("nan"), 1.0), dtype)
 
 
-def _swap_heads(x):
+def swap_heads(x):
     """Swaps positions and heads of `(B, N, H, K)` or `(B, H, N, K)`."""
     return ops.transpose(x, (0, 2, 1, 3))
 

@@ -3,7 +3,9 @@ import numpy as np
 from keras import initializers
 from keras import ops
 
+from igpt_keras.backend import batch_matmul
 from igpt_keras.layers.blocked_attention import attend
+from igpt_keras.layers.blocked_attention import swap_heads
 from igpt_keras.layers.head_projection import HeadProjection
 from igpt_keras.layers.pixel_order import check_order
 from igpt_keras.layers.pixel_order import pixel_order
@@ -151,7 +153,7 @@ class SelfAttention(keras.layers.Layer):
         else:
             attended = attend(queries, keys, values, self.causal)
         outputs = self.output_projection(attended)
-        return outputs, _heads_first(keys), _heads_first(values)
+        return outputs, swap_heads(keys), swap_heads(values)
 
     def decode(self, inputs, keys, values, position):
         """Attends from new positions to each other and to all before them.
@@ -176,12 +178,10 @@ class SelfAttention(keras.layers.Layer):
             self._places(position + np.arange(count, dtype="int32")),
         )
         start = (0, 0, position, 0)
-        keys = ops.slice_update(keys, start, _heads_first(key))
-        values = ops.slice_update(
-            values, start, _heads_first(self.value(inputs))
-        )
-        query = _heads_first(query)
-        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2)))
+        keys = ops.slice_update(keys, start, swap_heads(key))
+        values = ops.slice_update(values, start, swap_heads(self.value(inputs)))
+        query = swap_heads(query)
+        scores = batch_matmul(query, keys, transpose_y=True)
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
         visible = ops.arange(keys.shape[2]) < position + count
         scores = ops.where(visible, scores, -1e30)
@@ -189,7 +189,7 @@ class SelfAttention(keras.layers.Layer):
         weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
         weights = weights / ops.sum(weights, axis=-1, keepdims=True)
         attended = ops.matmul(ops.cast(weights, values.dtype), values)
-        outputs = self.output_projection(_heads_first(attended))
+        outputs = self.output_projection(swap_heads(attended))
         return outputs, keys, values
 
     def _places(self, positions):
@@ -210,8 +210,3 @@ class SelfAttention(keras.layers.Layer):
             "order": self.order,
             "square_side": self.square_side,
         }
-
-
-def _heads_first(x):
-    """Swaps positions and heads of `(B, N, H, K)`."""
-    return ops.transpose(x, (0, 2, 1, 3))

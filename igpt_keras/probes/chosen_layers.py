@@ -1,20 +1,41 @@
+import dataclasses
+
 import numpy as np
 
 
-def tied_layers(accuracy, num_images):
-    """Layers that these images cannot tell from the best one.
+@dataclasses.dataclass(frozen=True)
+class LayerAccuracies:
+    """Accuracies of something that reads each layer, and what they choose.
 
-    Args:
-        accuracy: float array of fractions, of each layer.
-        num_images: int. Images that it was measured on.
-
-    Returns:
-        list of int: those within a standard error of the highest, itself
-        included.
+    Attributes:
+        validation_accuracy: float array `(L + 1,)`, fractions.
+        test_accuracy: float array, fractions.
+        num_validation_images: int.
+        num_test_images: int.
     """
-    best = accuracy.max()
-    error = standard_error(best, num_images)
-    return np.flatnonzero(accuracy >= best - error).tolist()
+
+    validation_accuracy: np.ndarray
+    test_accuracy: np.ndarray
+    num_validation_images: int
+    num_test_images: int
+
+    @property
+    def chosen_layer(self):
+        """int, the lowest layer with the highest validation accuracy.
+
+        It need not have the highest test accuracy: see `tied_layers`.
+        """
+        return int(np.argmax(self.validation_accuracy))
+
+    @property
+    def tied_layers(self):
+        """list of int, layers that validation cannot tell from the chosen one.
+
+        Those within a standard error of its accuracy, itself included.
+        """
+        best = self.validation_accuracy.max()
+        error = standard_error(best, self.num_validation_images)
+        return np.flatnonzero(self.validation_accuracy >= best - error).tolist()
 
 
 def standard_error(accuracy, num_images):

@@ -2,7 +2,6 @@ import dataclasses
 import warnings
 
 import joblib
-import keras
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -13,59 +12,39 @@ from threadpoolctl import threadpool_limits
 
 from igpt_keras.probes.check_sets import check_set
 from igpt_keras.probes.check_sets import check_sets
-from igpt_keras.probes.chosen_layers import tied_layers
-from igpt_keras.terminal import verbosity
+from igpt_keras.probes.chosen_layers import LayerAccuracies
+from igpt_keras.probes.layer_bar import layer_bar
 
 # scikit-learn's C, the inverse of the L2 penalty on the summed loss.
 REGULARIZATION = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class ProbeResult:
+class ProbeResult(LayerAccuracies):
     """What `fit_logistic_regression` found, arrays over `L + 1` layers.
 
     Attributes:
         validation_accuracy: float array, fractions, at the chosen C.
         test_accuracy: float array, fractions, at the chosen C.
+        num_validation_images: int.
+        num_test_images: int.
         regularization: float array, the chosen C.
         gradient_norm: float array, largest absolute entry of the gradient of
             the mean regularised loss where L-BFGS stopped.
         converged: bool array, whether it stopped at `tolerance` and not at
             `max_iterations`.
         probes: list, a scikit-learn classifier of features `(M, D)` a layer.
-        num_validation_images: int.
-        num_test_images: int.
     """
 
-    validation_accuracy: np.ndarray
-    test_accuracy: np.ndarray
     regularization: np.ndarray
     gradient_norm: np.ndarray
     converged: np.ndarray
     probes: list
-    num_validation_images: int
-    num_test_images: int
-
-    @property
-    def chosen_layer(self):
-        """int, the lowest layer with the highest validation accuracy.
-
-        It need not have the highest test accuracy: see `tied_layers`.
-        """
-        return int(np.argmax(self.validation_accuracy))
 
     @property
     def best_layer(self):
         """The same as `chosen_layer`."""
         return self.chosen_layer
-
-    @property
-    def tied_layers(self):
-        """list of int, layers that validation cannot tell from the chosen one.
-
-        Those within a standard error of its accuracy, itself included.
-        """
-        return tied_layers(self.validation_accuracy, self.num_validation_images)
 
     def accuracy(self, features, labels):
         """Accuracy of each layer's probe on other images, a float array."""
@@ -143,12 +122,8 @@ def fit_logistic_regression(
         test_labels,
     )
     regularization = check_regularization(regularization)
-    progress = keras.utils.Progbar(
-        sets["train"][0].shape[0],
-        unit_name="layer",
-        # In lines it would be one a probe, which says nothing.
-        verbose=int(verbosity(verbose) == 1),
-    )
+    num_layers = len(sets["train"][0])
+    progress = layer_bar(num_layers, verbose)
     rows = []
     # A core a layer: BLAS threads fighting over such small products are ten
     # times slower.
@@ -166,17 +141,22 @@ def fit_logistic_regression(
                 tolerance,
                 refit,
             )
-            for layer in range(sets["train"][0].shape[0])
+            for layer in range(num_layers)
         )
         for row in fits:
             rows.append(row)
             progress.update(len(rows))
     *columns, probes = zip(*rows)
+    validation, test, chosen, norms, converged = map(np.array, columns)
     return ProbeResult(
-        *map(np.array, columns),
-        probes=list(probes),
+        validation_accuracy=validation,
+        test_accuracy=test,
         num_validation_images=len(sets["validation"][1]),
         num_test_images=len(sets["test"][1]),
+        regularization=chosen,
+        gradient_norm=norms,
+        converged=converged,
+        probes=list(probes),
     )
 
 

@@ -1,13 +1,12 @@
 import dataclasses
 
-import keras
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from igpt_keras.probes.check_sets import check_sets
-from igpt_keras.probes.chosen_layers import tied_layers
-from igpt_keras.terminal import verbosity
+from igpt_keras.probes.chosen_layers import LayerAccuracies
+from igpt_keras.probes.layer_bar import layer_bar
 
 NEIGHBORS = (1, 5, 20, 100)
 # Of the votes: Wu et al. 2018, and DINO.
@@ -15,33 +14,19 @@ TEMPERATURE = 0.07
 
 
 @dataclasses.dataclass(frozen=True)
-class NeighborResult:
+class NeighborResult(LayerAccuracies):
     """What `nearest_neighbors` found, arrays over `L + 1` layers.
 
     Attributes:
         validation_accuracy: float array, fractions, at the chosen number of
             neighbours.
         test_accuracy: float array, fractions, at that number.
-        neighbors: int array, the chosen number of neighbours.
         num_validation_images: int.
         num_test_images: int.
+        neighbors: int array, the chosen number of neighbours.
     """
 
-    validation_accuracy: np.ndarray
-    test_accuracy: np.ndarray
     neighbors: np.ndarray
-    num_validation_images: int
-    num_test_images: int
-
-    @property
-    def chosen_layer(self):
-        """int, the lowest layer with the highest validation accuracy."""
-        return int(np.argmax(self.validation_accuracy))
-
-    @property
-    def tied_layers(self):
-        """list of int, as `ProbeResult.tied_layers`."""
-        return tied_layers(self.validation_accuracy, self.num_validation_images)
 
 
 def nearest_neighbors(
@@ -104,18 +89,19 @@ def nearest_neighbors(
     )
     neighbors = check_neighbors(neighbors, len(sets["train"][1]))
     num_layers = len(sets["train"][0])
-    progress = keras.utils.Progbar(
-        num_layers, unit_name="layer", verbose=int(verbosity(verbose) == 1)
-    )
+    progress = layer_bar(num_layers, verbose)
     rows = []
     for layer in range(num_layers):
         of_layer = {name: (x[layer], y) for name, (x, y) in sets.items()}
         rows.append(_accuracies(of_layer, neighbors, refit))
         progress.update(len(rows))
+    validation, test, chosen = map(np.array, zip(*rows))
     return NeighborResult(
-        *map(np.array, zip(*rows)),
+        validation_accuracy=validation,
+        test_accuracy=test,
         num_validation_images=len(sets["validation"][1]),
         num_test_images=len(sets["test"][1]),
+        neighbors=chosen,
     )
 
 

@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from igpt_keras.program import shared_flags
+
 # They are the script's own in its --help.
 flags.disclaim_key_flags()
 
@@ -12,24 +14,17 @@ def define_readings(attentive_epochs):
     Args:
         attentive_epochs: int. Default of that.
     """
-    flags.DEFINE_list(
+    shared_flags.define_numbers(
         "neighbors",
-        [],
         "Numbers of nearest neighbours to choose from, such as 1,5,20,100, for "
         "the accuracy of their vote too.",
+        "numbers, such as --neighbors=1,5,20,100",
     )
-    flags.register_validator(
-        "neighbors",
-        lambda numbers: all(n.isdecimal() and int(n) for n in numbers),
-        message="expected numbers, such as --neighbors=1,5,20,100",
-    )
-    flags.DEFINE_list(
-        "attentive", [], "Layers to train attentive probes of too: 6,12."
-    )
-    flags.register_validator(
+    shared_flags.define_numbers(
         "attentive",
-        lambda layers: all(layer.isdecimal() for layer in layers),
-        message="expected layers, such as --attentive=6,12",
+        "Layers to train attentive probes of too: 6,12.",
+        "layers, such as --attentive=6,12",
+        least=0,
     )
     flags.DEFINE_integer(
         "attentive_epochs",

@@ -246,19 +246,36 @@ def define_finetuning():
     )
 
 
+def define_numbers(name, explanation, expected, default=(), least=1):
+    """A flag of whole numbers, which the script gets as a list of str.
+
+    Args:
+        name: str. Of the flag.
+        explanation: str. For `--help`.
+        expected: str. For the message if they are none.
+        default: list of str, or `None`. Defaults to no numbers.
+        least: int. The lowest number. Defaults to 1.
+    """
+    flags.DEFINE_list(name, default, explanation)
+    flags.register_validator(
+        name,
+        lambda numbers: all(
+            n.isdecimal() and int(n) >= least for n in numbers or ()
+        ),
+        message=f"expected {expected}",
+    )
+
+
 def define_milestones():
     """`--milestones`."""
-    flags.DEFINE_list(
+    define_numbers(
         "milestones",
-        None,
         "Steps whose checkpoints are kept, to draw loss against accuracy: the "
         "first checkpoint at or after each. Defaults to powers of two of a "
         "thousand steps (Figure 3); --milestones= keeps none.",
-    )
-    flags.register_validator(
-        "milestones",
-        lambda steps: all(step.isdecimal() for step in steps or ()),
-        message="expected steps, such as --milestones=1000,4000",
+        "steps, such as --milestones=1000,4000",
+        default=None,
+        least=0,
     )
 
 
@@ -278,15 +295,12 @@ def define_probes():
         "of the steps, or to the period if that is more.",
         lower_bound=1,
     )
-    flags.DEFINE_list(
+    define_numbers(
         "probe_layers",
-        None,
         "Layers to probe while training, such as 0,6,12. Defaults to all.",
-    )
-    flags.register_validator(
-        "probe_layers",
-        lambda layers: all(layer.isdecimal() for layer in layers or ()),
-        message="expected layers, such as --probe_layers=0,6,12",
+        "layers, such as --probe_layers=0,6,12",
+        default=None,
+        least=0,
     )
     flags.DEFINE_integer(
         "probe_neighbors",

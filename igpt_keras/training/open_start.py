@@ -61,22 +61,22 @@ def open_start(
             tokenizer or resolution, and as `open_run_tokenizer`.
     """
 
-    def open_given(**known):
+    def open_given(input_resolution):
         return open_run_tokenizer(
             run,
             dataset,
             palette,
             tokenizer,
-            known.get("input_resolution", input_resolution),
-            known.get("vocabulary_size", vocabulary_size),
+            input_resolution,
+            vocabulary_size,
         )
 
     if start is None:
-        opened, values = open_given()
+        opened, values = open_given(input_resolution)
         return opened, {**values, "preset": preset, "init_sha256": None}, None
     if run.started:
         begun = run.begun_with()
-        opened, values = open_given()
+        opened, values = open_given(input_resolution)
         kept = {key: begun[key] for key in _KEPT if key in begun}
         if preset is not None:
             kept["preset"] = preset
@@ -92,7 +92,7 @@ def open_start(
     given = {"objective": objective, "head": head, "order": order}
     _check_variant(start.source, model, {**given, "attention": pattern})
     side = math.isqrt(model.sequence_length)
-    opened, values = open_given(input_resolution=input_resolution or side)
+    opened, values = open_given(input_resolution or side)
     opened = start.own_tokenizer(opened)
     values = {
         **values,
