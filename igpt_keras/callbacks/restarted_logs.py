@@ -1,3 +1,4 @@
+import re
 import time
 
 from igpt_keras.storage.user_path import user_path
@@ -22,12 +23,18 @@ def restart_logs(log_dir, step):
             # Its x axis is the layer.
             continue
         now = time.time()
+        # Files are read in the order of their names, which have the second.
+        names = " ".join(path.name for path in directory.iterdir())
+        seconds = re.findall(r"events\.out\.tfevents\.(\d+)", names)
+        last = max(map(int, seconds), default=int(now))
+        time.sleep(max(0.0, min(last + 1 - now, 1.0)))
         log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         start = event_pb2.Event(wall_time=now, step=step + 1, session_log=log)
         version = event_pb2.Event(wall_time=now, file_version="brain.Event:2")
         # The first start of a run is taken for its beginning.
         events = (version, start, start)
-        path = directory / f"events.out.tfevents.{int(now)}.restart"
+        # Behind the files of that second; those to come are of a later one.
+        path = directory / f"events.out.tfevents.{last}.~restart"
         with open(path, "wb") as file:
             writer = record_writer.RecordWriter(file)
             for event in events:
