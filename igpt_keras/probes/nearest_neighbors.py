@@ -1,7 +1,6 @@
 import dataclasses
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from igpt_keras.probes.check_sets import check_sets
@@ -122,6 +121,9 @@ def _accuracies(sets, neighbors, refit):
 
 def _vote(voters, features, neighbors):
     """Classes that features get, int arrays by number of neighbours."""
+    # It takes most of what igpt_keras would add to importing Keras.
+    from sklearn.neighbors import NearestNeighbors
+
     train, labels = voters
     scaler = StandardScaler()
     index = NearestNeighbors(n_neighbors=max(neighbors), metric="cosine")

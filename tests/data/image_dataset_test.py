@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 tf = pytest.importorskip("tensorflow")
 
@@ -11,7 +12,6 @@ from igpt_keras.data import image_dataset  # noqa: E402
 from igpt_keras.data import load_examples  # noqa: E402
 from igpt_keras.data import open_split  # noqa: E402
 from igpt_keras.data import open_splits  # noqa: E402
-from igpt_keras.data.sources import digits as digits_source  # noqa: E402
 from igpt_keras.data.sources import tfds_records  # noqa: E402
 from igpt_keras.data.sources.tfds_records import TFDSRecords  # noqa: E402
 
@@ -167,6 +167,7 @@ def test_splits_are_apart_complete_and_balanced():
     assert len(folded.labels) == 1295 + 143
 
 
+@pytest.mark.large
 def test_cifar10(shared):
     data_dir = str(shared / "data" / "tfds")
     sizes = {"train": 45_000, "validation": 5_000, "test": 5_000}
@@ -380,9 +381,9 @@ def test_fingerprints_are_of_names_order_and_labels(monkeypatch):
         for split in ("train", "validation", "test", "train")
     ]
     assert len(set(found)) == 3 and found[0] == found[3]
-    loaded = digits_source.load_digits()
+    loaded = sklearn.datasets.load_digits()
     loaded.target = loaded.target[::-1].copy()
-    monkeypatch.setattr(digits_source, "load_digits", lambda: loaded)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: loaded)
     assert open_split("digits", "train", 8).fingerprint != found[0]
 
 

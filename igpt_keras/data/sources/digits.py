@@ -1,7 +1,6 @@
 import hashlib
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from igpt_keras.data import augment
 
@@ -21,6 +20,7 @@ class Digits:
 
     def __init__(self):
         import tensorflow as tf
+        from sklearn.datasets import load_digits
 
         digits = load_digits()
         # Grey levels 0 to 16.
