@@ -1,3 +1,5 @@
+import pathlib
+import shlex
 import sys
 
 
@@ -16,3 +18,9 @@ def verbosity(verbose=1):
     if not verbose:
         return 0
     return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
+
+
+def command_line():
+    """This process's command, without where its script lies on the machine."""
+    script = "/".join(pathlib.Path(sys.argv[0]).parts[-2:])
+    return shlex.join(["python", script, *sys.argv[1:]])

@@ -3,6 +3,7 @@ import numpy as np
 
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.reports.figures import titled_image
 from igpt_keras.reports.pictures import tile
 from igpt_keras.storage.user_path import user_path
 
@@ -56,8 +57,11 @@ class CodebookLog(keras.callbacks.Callback):
         after = keras.ops.convert_to_numpy(after)
         grid = tile(np.concatenate([before, after]), len(before))
         step = optimizer_step(vq_vae)
+        picture = titled_image(
+            f"originals, and what they come back as after step {step:,}", grid
+        )
         with only_shows(self.log_dir), self.writer.as_default(step):
-            tf.summary.image("originals_and_reconstructions", grid[None])
+            tf.summary.image("originals_and_reconstructions", picture[None])
             tf.summary.histogram("code_usage", counts)
             revived = self._revived()
             if revived is not None:

@@ -4,6 +4,7 @@ import keras
 
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.reports.tables import markdown_table
 from igpt_keras.storage.user_path import user_path
 
 
@@ -19,8 +20,10 @@ class CurveLog(keras.callbacks.TensorBoard):
 
     Args:
         log_dir: directory for TensorBoard.
-        hyperparameters: optional dict of JSON values, shown under Text and
-            HParams. Written by the first step. Defaults to none.
+        hyperparameters: optional dict of JSON values, shown under HParams,
+            and under Text as a card, `run`. Written by the first step.
+            Defaults to none.
+        command: str. What was run, for the card. Defaults to none.
 
     Example:
 
@@ -28,14 +31,15 @@ class CurveLog(keras.callbacks.TensorBoard):
         model.fit(..., callbacks=[probe, curves])
     """
 
-    def __init__(self, log_dir, hyperparameters=None):
+    def __init__(self, log_dir, hyperparameters=None, command=None):
         super().__init__(user_path(log_dir), write_graph=False)
         self.hyperparameters = hyperparameters
+        self.command = command
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         if self.hyperparameters and optimizer_step(self.model) == 0:
-            _write_hyperparameters(self.log_dir, self.hyperparameters)
+            _write_card(self.log_dir, self.hyperparameters, self.command)
 
     def log_steps(self, values):
         """Writes numbers of the last steps, and the learning rate.
@@ -75,7 +79,7 @@ class CurveLog(keras.callbacks.TensorBoard):
         pass
 
 
-def _write_hyperparameters(log_dir, values):
+def _write_card(log_dir, values, command):
     import tensorflow as tf
     from tensorboard.plugins.hparams import api
 
@@ -83,15 +87,20 @@ def _write_hyperparameters(log_dir, values):
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in values.items()
     }
-    table = ["| | |", "| --- | --- |"]
-    table += [f"| {key} | {text} |" for key, text in texts.items()]
+    card = markdown_table([["setting", ""], *map(list, texts.items())])
+    if command is not None:
+        # TensorBoard's Markdown takes indented lines for code, and does not
+        # break them.
+        lines = command.replace(" --", " \\\n        --")
+        card = f"    {lines}\n\n{card}"
     numbers = {
         key: value
         for key, value in values.items()
         if isinstance(value, (bool, int, float))
     }
+    given = {k: v for k, v in texts.items() if values[k] not in (None, [])}
     writer = tf.summary.create_file_writer(str(log_dir))
     with writer.as_default(step=0):
-        tf.summary.text("hyperparameters", "\n".join(table))
-        api.hparams({**texts, **numbers})
+        tf.summary.text("run", card)
+        api.hparams({**given, **numbers})
     writer.close()

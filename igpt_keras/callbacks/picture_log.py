@@ -6,9 +6,9 @@ import keras
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
 from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.reports.figures import titled_image
 from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
-from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import first_half
 from igpt_keras.reports.pictures import sample_pictures
 from igpt_keras.reports.pictures import tile
@@ -18,10 +18,10 @@ from igpt_keras.storage.user_path import user_path
 class PictureLog(keras.callbacks.Callback):
     """Samples and completions for TensorBoard as a model trains.
 
-    `samples`, and `completions`: a row an image, the half of it that comes
-    first in the model's order, four completions and the original. A BERT
-    model, which defines no order to sample in, has none. Needs TensorFlow to
-    write.
+    `samples`, and `completions`, each titled by what it shows: a row an image,
+    the half of it that comes first in the model's order, four completions and
+    the original. A BERT model, which defines no order to sample in, has none.
+    Needs TensorFlow to write.
 
     Sampling takes as long as many steps, more so for large images: `every` is
     for that, and `seconds` says it.
@@ -88,15 +88,13 @@ class PictureLog(keras.callbacks.Callback):
         )
         rows = completion_rows(originals, completions, first_half(self.model))
         columns = len(rows) // len(originals)
+        samples = titled_image(
+            f"{self.num_samples} pictures drawn by the model after step "
+            f"{step:,}",
+            tile(samples, 8),
+        )
+        completions = titled_image(COMPLETION_COLUMNS, tile(rows, columns))
         with self.writer.as_default(step=step):
-            tf.summary.image(
-                "samples",
-                enlarge(tile(samples, 8))[None],
-                description=f"{self.num_samples} pictures drawn by the model.",
-            )
-            tf.summary.image(
-                "completions",
-                enlarge(tile(rows, columns))[None],
-                description=f"Columns: {COMPLETION_COLUMNS}.",
-            )
+            tf.summary.image("samples", samples[None])
+            tf.summary.image("completions", completions[None])
         self.writer.flush()

@@ -1,3 +1,4 @@
+import io
 import pathlib
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 # Not pyplot, which would choose a backend and keep every figure.
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from igpt_keras.reports.pictures import COMPLETION_COLUMNS
 from igpt_keras.reports.pictures import completion_rows
@@ -23,7 +25,7 @@ def draw_grids(path, grids, width=6, dpi=150):
     """Writes pictures under one another, with titles.
 
     Args:
-        path: path of the PNG.
+        path: path of the PNG, or a file to write it to.
         grids: dict of uint8 `(H, W, 3)` by title.
         width: float. Inches. Defaults to 6.
         dpi: float. Pixels an inch; more where a grid has more. Defaults to
@@ -41,6 +43,21 @@ def draw_grids(path, grids, width=6, dpi=150):
     # Every pixel of a picture gets at least one of the file.
     most = max(grid.shape[1] for grid in grids.values())
     figure.savefig(path, dpi=max(dpi, 1.3 * most / width), bbox_inches="tight")
+
+
+def titled_image(title, grid):
+    """A picture with its title above it, as `draw_grids` writes it.
+
+    Args:
+        title: str.
+        grid: uint8 `(H, W, 3)`.
+
+    Returns:
+        uint8 `(H', W', 4)`.
+    """
+    file = io.BytesIO()
+    draw_grids(file, {title: grid})
+    return np.asarray(Image.open(file))
 
 
 def draw_samples(directory, model, tokenizer, images, seed=0):

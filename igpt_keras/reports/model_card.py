@@ -2,16 +2,15 @@
 
 import json
 import math
-import shlex
-import sys
-from pathlib import Path
 
 from igpt_keras import presets
 from igpt_keras.models import preset_directory
+from igpt_keras.reports.tables import markdown_table
 from igpt_keras.storage.atomic_file import atomic_file
 from igpt_keras.storage.card_file import CARD
 from igpt_keras.storage.card_file import MARK
 from igpt_keras.storage.user_path import user_path
+from igpt_keras.terminal import command_line
 from igpt_keras.version import software_versions
 
 _PALETTE = "palette.npy"
@@ -68,10 +67,10 @@ def write_model_card(directory, config, metrics, command=None):
     parts = [
         f"---\n{MARK}\ntags:\n- image-gpt\n- keras\n---",
         f"# {_title(path)}, trained on {config['dataset']}",
-        _table([["", ""], *facts.items()]),
-        f"```bash\n{command or _command()}\n```",
+        markdown_table([["", ""], *facts.items()]),
+        f"```bash\n{command or command_line()}\n```",
         f"```python\n{_opening(path)}\n```",
-        f"## What it came to\n\n{_table(_scores(metrics))}",
+        f"## What it came to\n\n{markdown_table(_scores(metrics))}",
         *_probes(metrics),
         _NOT_FOR,
     ]
@@ -95,12 +94,6 @@ def _opening(path):
     if _is_vq_vae(path):
         return f'vq_vae = igpt_keras.VQVAE.from_preset("{path.name}")'
     return f'model, tokenizer = igpt_keras.open_weights("{path.name}")'
-
-
-def _command():
-    """This process's command, without where the script lies on the machine."""
-    script = "/".join(Path(sys.argv[0]).parts[-2:])
-    return shlex.join(["python", script, *sys.argv[1:]])
 
 
 def _describe_data(config, metrics):
@@ -141,7 +134,9 @@ def _describe_model(path):
         "autoregressive": "autoregressive: each token from those before it",
         "bert": "BERT: hidden tokens from the others",
     }[model["objective"]]
-    found = {"network": network, "objective": objective}
+    # Only where they are not the usual ones.
+    variant = {k: model[k] for k in ("order", "attention") if model.get(k)}
+    found = {"network": network, "objective": objective, **variant}
     if codes is None:
         found["image resolution"] = f"{side}x{side} pixels"
         found["tokens"] = f"{model['vocabulary_size']:,} colours of a palette"
@@ -217,7 +212,8 @@ def _probes(metrics):
     """A section for each dataset that was probed."""
     reports = {"its own images": metrics, **metrics.get("probes", {})}
     return [
-        f"## Linear probes of {name}\n\n{_table(_probe_rows(report))}\n\n"
+        f"## Linear probes of {name}\n\n"
+        f"{markdown_table(_probe_rows(report))}\n\n"
         f"Layer {report['chosen_layer']} was chosen on training images, of "
         f"which there were {report['probe_images']:,}. Standard error on test "
         f"{report['test_standard_error']:.1%}; the largest class is "
@@ -236,10 +232,3 @@ def _probe_rows(report):
         accuracy = report[f"{name}_test_accuracy"]
         rows.append([name.replace("_", " "), "", f"{accuracy:.1%}"])
     return rows
-
-
-def _table(rows):
-    """Rows of text as a table of Markdown; heads are the first."""
-    head, *others = rows
-    lines = [head, ["---"] * len(head), *others]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -16,6 +16,17 @@ def table(rows):
     return "\n".join(lines)
 
 
+def markdown_table(rows):
+    """Rows of text as a table of Markdown.
+
+    Args:
+        rows: list of lists of str, as many in each; heads are the first.
+    """
+    head, *others = rows
+    lines = [head, ["---"] * len(head), *others]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def files_left(directory, files):
     """What a run left, a line each of what is there.
 

@@ -43,8 +43,9 @@ def write_page(
             file = f"{name}_{place}.png"
             reports.draw_chart(directory / file, **chart)
             lines += [f"![{chart['title']}]({file})", ""]
-    lines += _cells(cells)
-    lines += ["", *_trends(content.trends)]
+    lines += [_cells(cells), ""]
+    if content.trends:
+        lines.append(_trends(content.trends))
     lines += [
         "",
         "Accuracies in per cent; +- is the deviation over seeds, of few labels "
@@ -60,8 +61,8 @@ def write_page(
         for run in runs
         if run.name in results
     }
-    lines += _runs(runs, records)
     lines += [
+        _runs(runs, records),
         "",
         "```bash",
         *(run.command(root, **others) for run in runs),
@@ -86,14 +87,14 @@ def write_page(
 
 
 def _runs(runs, records):
-    lines = ["| run | minutes | on |", "| --- | --- | --- |"]
+    rows = [["run", "minutes", "on"]]
     for run in runs:
         record = records.get(run.name)
         cells = ["not run", ""]
         if record is not None:
             cells = [f"{record['seconds'] / 60:.1f}", record["hardware"]]
-        lines.append(f"| {run.name} | {cells[0]} | {cells[1]} |")
-    return lines
+        rows.append([run.name, *cells])
+    return reports.markdown_table(rows)
 
 
 def _state(cell, scale):
@@ -103,26 +104,19 @@ def _state(cell, scale):
 
 
 def _cells(cells):
-    rows = ["| | | paper | ours | state |", "| --- | --- | --- | --- | --- |"]
+    rows = [["", "", "paper", "ours", "state"]]
     for cell in cells:
         paper, ours = (cell[key] or "" for key in ("paper", "ours"))
-        row = [cell["row"], cell["column"], paper, ours, cell["state"]]
-        rows.append(f"| {' | '.join(row)} |")
-    return rows
+        rows.append([cell["row"], cell["column"], paper, ours, cell["state"]])
+    return reports.markdown_table(rows)
 
 
 def _trends(trends):
-    if not trends:
-        return []
-    rows = [
-        "| trend | | difference | standard error |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = [["trend", "", "difference", "standard error"]]
     for trend in trends:
         numbers = [
             "" if trend[key] is None else f"{trend[key]:.4f}"
             for key in ("difference", "standard_error")
         ]
-        cells = [trend["statement"], trend["verdict"], *numbers]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
+        rows.append([trend["statement"], trend["verdict"], *numbers])
+    return reports.markdown_table(rows)

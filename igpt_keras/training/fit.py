@@ -14,6 +14,7 @@ from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.callbacks.restarted_logs import restart_logs
 from igpt_keras.program import interrupts
 from igpt_keras.storage.directory_lock import directory_lock
+from igpt_keras.terminal import command_line
 from igpt_keras.terminal import verbosity
 from igpt_keras.training.devices import read_workers
 from igpt_keras.training.evaluation import Evaluation
@@ -69,8 +70,8 @@ def fit(
         progress: `Progress` of the run.
         callbacks: others, which come first. Defaults to none.
         log_dir: directory for TensorBoard's curves. Defaults to none.
-        hyperparameters: dict of JSON values, shown beside them. Defaults to
-            none.
+        hyperparameters: dict of JSON values, shown beside them with this
+            process's command. Defaults to none.
         validation_data: `tf.data.Dataset`. Defaults to none.
         checkpoint_minutes: float. Time between checkpoints, at most. Defaults
             to 10.
@@ -134,7 +135,7 @@ def fit(
         run.watch.events = progress.events
         if log_dir is not None and checkpoint.writes:
             restart_logs(log_dir, run.step)
-            run.curves = CurveLog(log_dir, hyperparameters)
+            run.curves = CurveLog(log_dir, hyperparameters, command_line())
         try:
             with checkpoint.in_background():
                 run.go(batches_from)

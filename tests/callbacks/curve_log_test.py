@@ -7,6 +7,7 @@ import igpt_keras
 
 pytest.importorskip("tensorflow")
 
+COMMAND = "python fit.py --a=1 --b"
 VALUES = {
     "learning_rate": 0.25,
     "steps": 6,
@@ -36,7 +37,9 @@ def logs(tmp_path_factory):
             epochs=last,
             callbacks=[
                 igpt_keras.LinearProbe(probed, probed, layers=1, verbose=0),
-                igpt_keras.CurveLog(directory, VALUES),
+                igpt_keras.CurveLog(
+                    directory, VALUES, "python fit.py --a=1 --b"
+                ),
             ],
             verbose=0,
         )
@@ -61,7 +64,7 @@ def test_each_value_once(logs):
     assert set(tags) == {"epoch_learning_rate", "epoch_loss"}
 
 
-def test_hyperparameters_as_text_and_hparams(logs):
+def test_a_card_of_the_run_and_hparams(logs):
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
     from tensorboard.util import tensor_util
@@ -69,9 +72,15 @@ def test_hyperparameters_as_text_and_hparams(logs):
     accumulator = event_accumulator.EventAccumulator(str(logs[0]))
     accumulator.Reload()
     # Once, though training began twice.
-    (event,) = accumulator.Tensors("hyperparameters")
+    (event,) = accumulator.Tensors("run")
     text = tensor_util.make_ndarray(event.tensor_proto).item().decode()
-    rows = [row.strip("| ").split(" | ") for row in text.split("\n")[2:]]
+    command, _, table = text.partition("\n\n")
+    assert command.split("\n") == [
+        "    python fit.py \\",
+        "        --a=1 \\",
+        "        --b",
+    ]
+    rows = [row.strip("| ").split(" | ") for row in table.split("\n")[2:]]
     assert dict(rows) == {
         "learning_rate": "0.25",
         "steps": "6",
@@ -87,6 +96,8 @@ def test_hyperparameters_as_text_and_hparams(logs):
     assert start.hparams["learning_rate"].number_value == 0.25
     assert start.hparams["dataset"].string_value == "digits"
     assert start.hparams["fold_validation"].bool_value is False
+    # What was not given tells runs apart from none.
+    assert "palette" not in start.hparams
 
 
 def test_without_hyperparameters(tmp_path):

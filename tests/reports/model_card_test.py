@@ -180,3 +180,14 @@ def test_replaces_its_own_card_and_no_other(preset, monkeypatch):
     with pytest.raises(ValueError, match=r"holds other files \(README.md\)"):
         tiny.save_preset(preset)
     assert (preset / "README.md").read_text() == "My notes."
+
+
+def test_order_and_attention_are_named_where_they_are_not_the_usual(tmp_path):
+    plain = rows(card(tiny.save_preset(tmp_path / "plain")))
+    assert not {"order", "attention"} & set(plain)
+    model = tiny.model(order="spiral")
+    model.save_to_preset(tmp_path / "own", tokenizer=tiny.grey_palette())
+    assert rows(card(tmp_path / "own"))["order"] == ["spiral"]
+    model = tiny.model(attention="block_causal:2")
+    model.save_to_preset(tmp_path / "own", tokenizer=tiny.grey_palette())
+    assert rows(card(tmp_path / "own"))["attention"] == ["block_causal:2"]
