@@ -25,7 +25,8 @@ def image_dataset(
     they are needed; nothing is shuffled in a buffer. `open_split` gives the
     same as an object, to read one split in several ways.
 
-    Datasets: `"digits"` (scikit-learn, 1,797 images of 8x8); of TFDS
+    Datasets: `"digits"` (scikit-learn, 1,797 images of 8x8) and
+    `"placed_digits"` (each somewhere on a canvas of 12x12); of TFDS
     `"cifar10"`, `"cifar100"`, `"stl10"` (its labelled images),
     `"imagenet2012"`, `"imagenet_resized/32x32"`,
     `"downsampled_imagenet/32x32"` and `"downsampled_imagenet/64x64"` (without

@@ -9,6 +9,7 @@ from igpt_keras.data.mixture_sources import mixture_sources
 from igpt_keras.data.sources.digits import Digits
 from igpt_keras.data.sources.openai_tokens import OpenAITokens
 from igpt_keras.data.sources.picture_folder import PictureFolder
+from igpt_keras.data.sources.placed_digits import PlacedDigits
 from igpt_keras.data.sources.tfds_records import LAYOUTS
 from igpt_keras.data.sources.tfds_records import TFDSRecords
 from igpt_keras.data.sources.token_cache import TokenCache
@@ -17,7 +18,11 @@ from igpt_keras.data.split import as_integer
 from igpt_keras.data.split_assignment import assign_splits
 from igpt_keras.storage.user_path import user_path
 
-DATASETS = ("digits", *LAYOUTS, "folder:PATH", "npy:PREFIX", "tokens:DIRECTORY")
+_DIGITS = {"digits": Digits, "placed_digits": PlacedDigits}
+DATASETS = (
+    *(*_DIGITS, *LAYOUTS),
+    *("folder:PATH", "npy:PREFIX", "tokens:DIRECTORY"),
+)
 SPLITS = ("train", "validation", "test")
 # Section 3.1 of the paper. Datasets without a test split give a share first.
 TEST_SHARE = 0.2
@@ -44,8 +49,9 @@ def open_split(
     Args:
         name: dataset, as `image_dataset` takes it.
         split: `"train"`, `"validation"` or `"test"`.
-        input_resolution: int. Side of the images. Defaults to 8 for digits and
-            to 32 otherwise; of a mixture, to that of its first source.
+        input_resolution: int. Side of the images. Defaults to 8 for digits,
+            to 12 for placed_digits and to 32 otherwise; of a mixture, to that
+            of its first source.
         fold_validation: bool. Whether train includes validation, as
             `Split.with_validation` does. Defaults to `False`.
         data_dir: directory of prepared TFDS datasets. Defaults to TFDS's own.
@@ -112,8 +118,8 @@ def open_split(
                 source, name, split, resolution, split, validation_share=share
             )
     else:
-        if source_class is Digits:
-            source = Digits()
+        if name in _DIGITS:
+            source = source_class()
         else:
             source = PictureFolder(_path_of(name), skip_bad_images)
         shares = {
@@ -182,7 +188,7 @@ def open_splits_for(
 
 
 def default_resolution(name):
-    """Side of the images of a dataset where none is asked for: 8 or 32."""
+    """Side of the images of a dataset where none is asked for."""
     sources = mixture_sources(name)
     if sources:
         name, _ = sources[0]
@@ -191,8 +197,8 @@ def default_resolution(name):
 
 def _source_class(name):
     """The class that reads a dataset."""
-    if name == "digits":
-        return Digits
+    if name in _DIGITS:
+        return _DIGITS[name]
     if name in LAYOUTS:
         return TFDSRecords
     for prefix, source_class in (

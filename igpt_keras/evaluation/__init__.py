@@ -10,6 +10,8 @@ from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
 from igpt_keras.evaluation.mask_ensemble import mask_ensemble
 from igpt_keras.evaluation.mask_ensemble import modal_prediction
 from igpt_keras.evaluation.neighbor_report import neighbor_report
+from igpt_keras.evaluation.outliers import outlier_auroc
+from igpt_keras.evaluation.outliers import outlier_scores
 from igpt_keras.evaluation.probe_report import probe_report
 from igpt_keras.evaluation.probe_report import probe_reports
 from igpt_keras.evaluation.probe_weights import probe_weights

@@ -21,6 +21,9 @@ from igpt_keras.reports.figures import draw_probe_curves
 from igpt_keras.reports.figures import draw_reconstructions
 from igpt_keras.reports.figures import draw_samples
 from igpt_keras.reports.model_card import write_model_card
+from igpt_keras.reports.outliers import draw_losses
+from igpt_keras.reports.outliers import outlier_rows
+from igpt_keras.reports.outliers import write_outlier_page
 from igpt_keras.reports.pictures import completion_rows
 from igpt_keras.reports.pictures import enlarge
 from igpt_keras.reports.pictures import palette_squares
@@ -33,4 +36,5 @@ from igpt_keras.reports.summaries import vq_vae_summary
 from igpt_keras.reports.surprise import draw_surprise
 from igpt_keras.reports.tables import describe_splits
 from igpt_keras.reports.tables import files_left
+from igpt_keras.reports.tables import markdown_table
 from igpt_keras.reports.tables import table

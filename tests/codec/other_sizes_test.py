@@ -57,3 +57,16 @@ def test_a_sheet_too_large_for_webp_is_left_out(monkeypatch):
     colours = tiny.grey_palette().colours
     sizes = codec.other_sizes(tiny.token_ids(), 11, colours)
     assert list(sizes) == ["PNG", "bz2", "xz"]
+
+
+def test_the_least_size_of_each_image():
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 256, (256, 3), "uint8")
+    token_ids = generator.integers(0, 256, (3, 256))
+    # One colour, in the middle.
+    token_ids[1] = 7
+    sizes = codec.least_sizes(token_ids, 256, colours)
+    assert sizes[1] < 80 and sizes[0] > 200 and sizes[2] > 200
+    for size, image in zip(sizes, token_ids):
+        found = codec.other_sizes(image[None], 256, colours)
+        assert size == min(found.values())

@@ -32,7 +32,10 @@ def test_no_epoch_and_no_seed_is_like_another():
     assert len(np.unique(found, axis=0)) == 600 + len(seeds) + len(far)
 
 
-@pytest.mark.parametrize("count", [10, 64, 257])
+@pytest.mark.parametrize(
+    "count",
+    [10, *(pytest.param(n, marks=pytest.mark.large) for n in (64, 257))],
+)
 def test_neighbours_are_independent(count):
     """In place and in epoch: correlations are within four errors of none."""
     epochs = 60_000 // count
