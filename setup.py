@@ -27,6 +27,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["igpt_keras", "igpt_keras.*"]),
+    # Trained weights, each with its tokenizer and card.
+    package_data={"igpt_keras": ["pretrained/*/*"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py",

@@ -10,6 +10,9 @@ All sizes are given for 32x32 images on the 512-colour palette; override
 """
 
 import math
+import pathlib
+
+from igpt_keras.storage.user_path import user_path
 
 _PALETTE_32 = {"vocabulary_size": 512, "sequence_length": 1024}
 
@@ -24,6 +27,10 @@ IGPT = {
     "igpt_xl": {"num_layers": 60, "num_heads": 32, "hidden_dim": 3072},
 }
 IGPT = {name: {**_PALETTE_32, **size} for name, size in IGPT.items()}
+
+# Trained weights in this package, with their tokenizer; the README.md beside
+# each says of what, how and how good.
+PRETRAINED = ("igpt_micro_cifar10",)
 
 # Section 3.4. `igpt_xl` follows the second version of the paper in batch size
 # and steps. Learning rates here are of the sizes that are ours.
@@ -63,6 +70,26 @@ VQ_VAE_TEMPERATURE = 0.98
 ADAM_BETA_1 = 0.9
 ADAM_BETA_2 = 0.95
 BERT_MASK_RATE = 0.15
+
+
+def preset_path(preset):
+    """Directory of a preset: in the package if it is one of `PRETRAINED`.
+
+    Args:
+        preset: a name of `PRETRAINED`, or a path.
+
+    Raises:
+        ValueError: if it is a name, and a preset's directory here too.
+    """
+    path = user_path(preset)
+    if preset not in PRETRAINED:
+        return path
+    if (path / "config.json").is_file():
+        raise ValueError(
+            f"{preset!r} comes with igpt_keras, and is a directory here. Pass "
+            f"'./{preset}' for the directory."
+        )
+    return pathlib.Path(__file__).parent / "pretrained" / preset
 
 
 def architecture(

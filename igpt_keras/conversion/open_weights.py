@@ -5,8 +5,9 @@ from igpt_keras.conversion.load_openai_checkpoint import load_openai_checkpoint
 from igpt_keras.models import preset_directory
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.igpt_classifier import IGPTClassifier
+from igpt_keras.presets import PRETRAINED
+from igpt_keras.presets import preset_path
 from igpt_keras.storage.atomic_directory import read_whole
-from igpt_keras.storage.user_path import user_path
 from igpt_keras.tokenizers.open_tokenizer import open_tokenizer
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 
@@ -19,12 +20,13 @@ def weight_format(path):
     Args:
         path: a directory of `save_to_preset` or of Hugging Face, a run's
             directory with the former as `preset` in it, or an OpenAI
-            checkpoint: its prefix, `.index` file or directory.
+            checkpoint: its prefix, `.index` file or directory; or a name of
+            `igpt_keras.presets.PRETRAINED`.
 
     Raises:
         ValueError: if there is none of them, or the run left no model yet.
     """
-    path = _preset_of_run(user_path(path))
+    path = _preset_of_run(preset_path(path))
     if (path / huggingface_format.CONFIG).is_file():
         is_ours = preset_directory.is_preset(path)
         return "keras" if is_ours else "huggingface"
@@ -33,8 +35,9 @@ def weight_format(path):
         return "openai"
     raise ValueError(
         f"No model at {path}. Pass a directory of `save_to_preset` or of "
-        "Hugging Face, that of a run, or the prefix, .index file or directory "
-        "of an OpenAI checkpoint."
+        "Hugging Face, that of a run, the prefix, .index file or directory "
+        "of an OpenAI checkpoint, or the name of one that comes with "
+        f"igpt_keras: {', '.join(PRETRAINED)}."
     )
 
 
@@ -69,7 +72,7 @@ def locate_weights(path):
     said, colon, rest = str(path).partition(":")
     if not colon or said not in FORMATS:
         said, rest = None, path
-    path = _preset_of_run(user_path(rest))
+    path = _preset_of_run(preset_path(rest))
     kind = weight_format(path)
     if said not in (None, kind):
         raise ValueError(

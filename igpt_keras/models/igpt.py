@@ -390,7 +390,9 @@ class IGPT(CheckedModel):
 
         Args:
             preset: one of `igpt_keras.presets.IGPT` (`"igpt_s"`, ...), which
-                gives fresh weights, or a directory made by `save_to_preset`.
+                gives fresh weights, one of `igpt_keras.presets.PRETRAINED`
+                (`"igpt_micro_cifar10"`), which gives trained ones, or a
+                directory made by `save_to_preset`.
             interpolate_positions: bool. Whether a directory's position table
                 is resized, as a two-dimensional grid, to another
                 `sequence_length`: 2304 starts a 48x48 model from a 32x32 one.
@@ -400,8 +402,8 @@ class IGPT(CheckedModel):
                 architecture, `name`, `dtype`, `dropout` and `remat` alone.
 
         Raises:
-            ValueError: if `preset` is neither, or a directory is damaged, was
-                made by a newer version or does not fit `sequence_length`.
+            ValueError: if `preset` is none of them, or a directory is damaged,
+                was made by a newer version or does not fit `sequence_length`.
         """
         if isinstance(preset, str) and preset in presets.IGPT:
             if preset_directory.is_preset(user_path(preset)):
@@ -411,7 +413,7 @@ class IGPT(CheckedModel):
                 )
             return cls(**{**presets.IGPT[preset], **overrides})
         return preset_directory.load(
-            cls, preset, interpolate_positions, overrides
+            cls, presets.preset_path(preset), interpolate_positions, overrides
         )
 
     def save_to_preset(self, directory, tokenizer=None):

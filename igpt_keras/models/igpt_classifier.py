@@ -263,7 +263,7 @@ class IGPTClassifier(CheckedModel):
                 f"`IGPTClassifier(IGPT.from_preset({directory!r}), "
                 "num_classes)`."
             )
-        directory = user_path(directory)
+        directory = presets.preset_path(directory)
         model = IGPT.from_preset(directory, **overrides)
         return preset_directory.load_classifier(cls, model, directory)
 

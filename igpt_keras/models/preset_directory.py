@@ -207,8 +207,8 @@ def read_manifest(path):
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"Unknown preset {str(path)!r}: it is none of "
-            f"{', '.join(presets.IGPT)}, and no directory with a {CONFIG} made "
-            "by `save_to_preset`."
+            f"{', '.join([*presets.IGPT, *presets.PRETRAINED])}, and no "
+            f"directory with a {CONFIG} made by `save_to_preset`."
         )
     try:
         manifest = json.loads((path / CONFIG).read_text())

@@ -10,7 +10,7 @@ from igpt_keras.program import run_flags
 flags.disclaim_key_flags()
 
 EVERY_DATASET = (
-    "digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
+    "digits, placed_digits; of TFDS cifar10, cifar100, stl10, imagenet2012, "
     "imagenet_resized/32x32, downsampled_imagenet/32x32 or /64x64; folder:PATH "
     "for your own pictures; npy:PREFIX for OpenAI's tokens; tokens:DIRECTORY "
     "for what tokenize_dataset.py made. imagenet2012:0.9,folder:PATH:0.1 "
@@ -53,7 +53,8 @@ def define_weights():
         "model",
         None,
         "A run's directory, one of save_to_preset or of Hugging Face, or an "
-        "OpenAI checkpoint: its prefix, .index file or directory. openai:, "
+        "OpenAI checkpoint: its prefix, .index file or directory; or "
+        "igpt_micro_cifar10, which comes with the package. openai:, "
         "huggingface: or keras: before it says what it has to be.",
     )
     flags.mark_flag_as_required("model")
@@ -61,8 +62,8 @@ def define_weights():
 
 def define_input_resolution(
     default=None,
-    explanation="Side of the images. Defaults to 8 for digits and to 32 "
-    "otherwise.",
+    explanation="Side of the images. Defaults to 8 for digits, to 12 for "
+    "placed_digits and to 32 otherwise.",
     least=1,
 ):
     """`--input_resolution`.

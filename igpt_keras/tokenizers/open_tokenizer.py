@@ -1,4 +1,4 @@
-from igpt_keras.storage.user_path import user_path
+from igpt_keras.presets import preset_path
 from igpt_keras.tokenizers import vq_vae_directory
 from igpt_keras.tokenizers.palette_tokenizer import PaletteTokenizer
 from igpt_keras.tokenizers.vq_vae_tokenizer import VQVAETokenizer
@@ -9,7 +9,7 @@ def open_tokenizer(directory):
 
     Args:
         directory: path of what `save_to_preset` or `save_copy` wrote: a preset,
-            a run or a token cache.
+            a run or a token cache; or a name of `presets.PRETRAINED`.
 
     Returns:
         A `PaletteTokenizer` or `VQVAETokenizer`, `None` if there is neither.
@@ -17,7 +17,7 @@ def open_tokenizer(directory):
     Raises:
         ValueError: if it is damaged.
     """
-    directory = user_path(directory)
+    directory = preset_path(directory)
     for path in (directory, directory / "vq_vae"):
         if (path / vq_vae_directory.CONFIG).is_file():
             return VQVAETokenizer.from_preset(path)

@@ -7,10 +7,9 @@ import pathlib
 import keras
 import numpy as np
 from keras import ops
-from sklearn.cluster import KMeans
-from sklearn.cluster import kmeans_plusplus
 
 from igpt_keras.layers.check_positive_ints import check_positive_ints
+from igpt_keras.presets import preset_path
 from igpt_keras.storage.array_file import open_array
 from igpt_keras.storage.array_file import write_array
 from igpt_keras.storage.user_path import user_path
@@ -332,8 +331,12 @@ class PaletteTokenizer(keras.layers.Layer):
 
     @classmethod
     def from_preset(cls, directory):
-        """Opens the palette that `save_to_preset` wrote."""
-        return cls(user_path(directory) / _FILE)
+        """Opens the palette that `save_to_preset` wrote.
+
+        Args:
+            directory: path, or a name of `igpt_keras.presets.PRETRAINED`.
+        """
+        return cls(preset_path(directory) / _FILE)
 
     def get_config(self):
         return {**super().get_config(), "palette": self.palette.tolist()}
@@ -341,6 +344,8 @@ class PaletteTokenizer(keras.layers.Layer):
 
 def _start(colours, counts, clusters, seed, pixels):
     """Centres that k-means++ chooses among pixels drawn at random."""
+    from sklearn.cluster import kmeans_plusplus
+
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(pixels, counts / counts.sum())
     if np.count_nonzero(drawn) < clusters:
@@ -357,6 +362,9 @@ def _start(colours, counts, clusters, seed, pixels):
 
 def _k_means(colours, counts, start, seed, clusters, max_iterations, on_round):
     """Centres after Lloyd's iterations, made in rounds if they are reported."""
+    # It takes most of what igpt_keras would add to importing Keras.
+    from sklearn.cluster import KMeans
+
     iterations = 0
     while True:
         limit = max_iterations - iterations

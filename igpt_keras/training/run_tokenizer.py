@@ -30,7 +30,7 @@ def open_run_tokenizer(
         palette: path of a palette, or `None`.
         tokenizer: `"vq_vae:DIRECTORY"`, or `None`.
         input_resolution: int. Side of the images. Defaults to the VQ-VAE's, or
-            else to 8 for digits and to 32 otherwise.
+            else to the dataset's own.
         vocabulary_size: int. Colours of a palette that is still to be fitted.
 
     Returns:
