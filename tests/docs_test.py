@@ -64,7 +64,7 @@ def test_links_are_found():
     """The test above would pass on pages of which it reads nothing."""
     found = [link for page in PAGES for link in links(page)]
     assert len(found) >= 20
-    for link in ("docs/pictures/completions.png", "docs/first_run.md"):
+    for link in ("docs/pictures/photos.png", "docs/first_run.md"):
         assert link in found
 
 

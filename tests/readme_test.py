@@ -40,6 +40,7 @@ PAGES = {
         "docs/openai_weights.md",
         "docs/many_devices.md",
         "docs/igpt_xl.md",
+        "docs/performance.md",
     )
 }
 # Their commands need devices that are not here, but for what trains nothing.
@@ -83,7 +84,8 @@ def test_make_targets_exist():
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert "recipes/pretrain.py --dataset=digits" in result.stdout
+    assert "recipes/sample.py --model=igpt_micro_cifar10" in result.stdout
+    assert "recipes/pretrain.py --dataset=placed_digits" in result.stdout
     assert "pytest" in result.stdout
     assert "mkdocs build --strict" in result.stdout
     assert "make test" in (ROOT / ".ci" / "run").read_text()
@@ -143,6 +145,16 @@ def recipe_commands():
         for line, page in commands().items()
         if "recipes/" in line and "--model=openai/" not in line
     }
+
+
+def test_commands_that_measure_have_these_flags():
+    """They take minutes of an idle machine; their own tests run them."""
+    lines = [x for x in commands(["docs/performance.md"]) if "tools/" in x]
+    assert len(lines) >= 4
+    for line in lines:
+        path, words = words_of(line)
+        script = importlib.import_module(pathlib.Path(path).stem)
+        program.parse(script.define_flags, [path, *words])
 
 
 def test_commands_of_many_devices_have_these_flags():
