@@ -44,7 +44,14 @@ REST = (
     "preset_writer or reversed or z_curve or random or presets_and_files or "
     "conditionals_make or classes_are_read or file_of_tokens or half_types or "
     "prompts_that_the or squares_of_one or later_squares or what_is_no or "
-    "at_once_is or unknown_sizes or weights_of_tokens"
+    "at_once_is or unknown_sizes or weights_of_tokens or "
+    "adam_moves_every_variable or attentive_probe or variance_one or "
+    "(every_variable and (autoregressive or classifier)) or "
+    "(moves_as_if_alone and autoregressive) or block_causal or "
+    "smaller_than_the_codes or of_images_or_tokens or both_losses_of or "
+    "bound_that_is_not or only_the_head_learns or revived_codes or "
+    "later_batches or vq_vae_tokenizer_test or from_a_generator or "
+    "targets_as_lists or trains_the_trunk or lora"
 )
 
 

@@ -180,8 +180,17 @@ def test_every_and_at_the_end():
     ]
 
 
-@pytest.mark.parametrize("every", [1, 2])
-@pytest.mark.parametrize("validation_freq", [None, 1, 2])
+@pytest.mark.parametrize(
+    "every, validation_freq",
+    [
+        (1, 2),
+        (2, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.large)
+            for case in ((1, None), (2, None), (1, 1), (2, 2))
+        ),
+    ],
+)
 def test_nothing_is_pushed_out_of_a_csv_file(tmp_path, every, validation_freq):
     validation = {}
     if validation_freq:

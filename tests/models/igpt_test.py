@@ -165,6 +165,7 @@ def test_mixed_bfloat16_keeps_logits_and_loss_in_float32():
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.large
 @pytest.mark.compiled
 def test_compiles_with_xla():
     model, token_ids = tiny.model(), tiny.token_ids()
@@ -373,8 +374,17 @@ def test_refuses_ids_out_of_range_in_single_batches():
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("shift", [11, -11])
-@pytest.mark.parametrize("part", ["x", "y", "last"])
+@pytest.mark.parametrize(
+    "part, shift",
+    [
+        ("x", -11),
+        ("last", 11),
+        *(
+            pytest.param(*case, marks=pytest.mark.large)
+            for case in (("x", 11), ("y", 11), ("y", -11), ("last", -11))
+        ),
+    ],
+)
 def test_ids_out_of_range_from_a_generator_are_no_loss(shift, part, caplog):
     model, x = tiny.model(num_layers=1), tiny.token_ids()
     bad = x.copy()

@@ -60,8 +60,15 @@ def loss_and_gradients(model, objective, way):
     return [array(tensor) for tensor in (value, *found)]
 
 
-@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
-@pytest.mark.parametrize("way", ["eager", "xla"])
+@pytest.mark.parametrize(
+    "objective, way",
+    [
+        ("autoregressive", "eager"),
+        ("bert", "eager"),
+        ("bert", "xla"),
+        pytest.param("autoregressive", "xla", marks=pytest.mark.large),
+    ],
+)
 def test_gradients_and_loss_are_the_same(objective, way):
     plain, again = (
         loss_and_gradients(

@@ -194,6 +194,7 @@ np.savez(sys.argv[1], **found)
 """
 
 
+@pytest.mark.large
 def test_ten_steps_of_adam_are_the_same_on_both_backends(
     subprocess_environment, tmp_path
 ):

@@ -167,13 +167,18 @@ token_ids, labels = tiny.token_ids(7), np.arange(7)
 arrays = [(token_ids[:3], labels[:3]), (token_ids[3:], labels[3:])]
 dataset = tf.data.Dataset.from_tensor_slices((token_ids, labels)).batch(3)
 expected, _ = igpt_keras.extract_features(plain, arrays)
-for model in (plain, mirrored):
-    for scope in (contextlib.nullcontext, one.scope, two.scope):
-        for data in (arrays, dataset):
-            with scope():
-                features, found = igpt_keras.extract_features(model, data)
-            np.testing.assert_array_equal(found, labels)
-            np.testing.assert_allclose(features, expected, atol=1e-5)
+for model, scope, data in (
+    (plain, one.scope, dataset),
+    (plain, two.scope, dataset),
+    (plain, two.scope, arrays),
+    (mirrored, contextlib.nullcontext, dataset),
+    (mirrored, contextlib.nullcontext, arrays),
+    (mirrored, two.scope, dataset),
+):
+    with scope():
+        features, found = igpt_keras.extract_features(model, data)
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
 # What is kept with the model from one strategy's scope is not for another's.
 again = tiny.model()
 for scope in (two.scope, one.scope, contextlib.nullcontext):

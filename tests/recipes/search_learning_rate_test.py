@@ -90,6 +90,7 @@ def test_refuses_commands(command, message, tmp_path):
         recipe.run("search_learning_rate", command=command, run_dir=tmp_path)
 
 
+@pytest.mark.large
 def test_a_signal_stops_the_trial_too(command, tmp_path):
     """SIGTERM, which the trial does not get from a terminal."""
     command = command.replace("--steps=2", "--steps=100000")

@@ -96,7 +96,10 @@ def test_holds_the_tokens_of_the_dataset(flags, tmp_path):
     assert manifest["tokenizer"] == tokenizer.fingerprint
 
 
-@pytest.mark.parametrize("stop", [3, 4, 13])
+@pytest.mark.parametrize(
+    "stop",
+    [3, *(pytest.param(n, marks=pytest.mark.large) for n in (4, 13))],
+)
 def test_stopped_and_continued_is_the_same(stop, flags, tmp_path, monkeypatch):
     """Stopped while a shard is written; each is two files."""
     whole = {**flags, "output": tmp_path / "whole"}

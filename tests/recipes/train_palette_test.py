@@ -195,6 +195,7 @@ def test_stopped_ends_with_130(tmp_path):
     assert not (tmp_path / "runs" / "palette" / "palette.npy").exists()
 
 
+@pytest.mark.large
 def test_as_good_as_openai_on_imagenet(shared, tmp_path):
     metrics = train(
         tmp_path,

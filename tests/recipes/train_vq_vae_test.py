@@ -109,6 +109,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
         np.testing.assert_array_equal(*(c[key] for c in checkpoints))
 
 
+@pytest.mark.large
 @pytest.mark.compiled
 def test_learns(tmp_path):
     losses = {}
@@ -258,6 +259,7 @@ def test_a_finished_run_is_measured_again(finished):
     assert again["quantizers"][0]["psnr"] == first["quantizers"][0]["psnr"]
 
 
+@pytest.mark.large
 def test_a_finished_run_of_replicas_is_measured_again(tmp_path):
     first = run(tmp_path / "run", strategy="mirrored")
     again = run(tmp_path / "run", strategy="mirrored")
@@ -279,6 +281,7 @@ def test_a_changed_dataset_is_refused(finished, monkeypatch):
         run(finished[0])
 
 
+@pytest.mark.large
 def test_sigterm_stops_and_says_what_continues(tmp_path):
     command = recipe.program_of("train_vq_vae")
     command += ["--dataset=digits", "--input_resolution=8"]

@@ -105,7 +105,9 @@ def test_loss_is_of_data_with_variance_one(loss):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("quantizer", ["ema", "fsq"])
+@pytest.mark.parametrize(
+    "quantizer", ["ema", pytest.param("fsq", marks=pytest.mark.large)]
+)
 def test_fit_learns_and_validation_moves_nothing(quantizer):
     images = pictures(64)
     others = pictures(16, seed=1)

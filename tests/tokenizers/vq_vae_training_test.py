@@ -142,6 +142,7 @@ def test_a_seed_is_one_run_however_it_is_run():
             )
 
 
+@pytest.mark.large
 def test_same_on_tensorflow_and_jax(tmp_path, subprocess_environment):
     """Ten steps of Adam, revived codes among them, from the same weights."""
     pytest.importorskip("tensorflow")

@@ -16,6 +16,7 @@ def run(*flags):
     )
 
 
+@pytest.mark.large
 def test_every_stage_is_shown_beside_tfds(shared):
     result = run(
         f"--data_dir={shared / 'data' / 'tfds'}",

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 
+@pytest.mark.large
 def test_measures_beside_the_estimate(tmp_path, subprocess_environment):
     pytest.importorskip("tensorflow")
     result = subprocess.run(

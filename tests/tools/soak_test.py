@@ -41,6 +41,7 @@ def test_two_kills_change_nothing(tmp_path):
     assert "the same, bit for bit" in result.stdout
 
 
+@pytest.mark.large
 def test_a_command_that_fails(tmp_path):
     result = soak(tmp_path / "soak", "pretrain.py --dataset=none --preset=x")
     assert result.returncode == 1

@@ -82,6 +82,8 @@ def signals():
     """Leaves the handlers as they were."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
+    # A job in the background is born deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in zip(numbers, before):
         signal.signal(number, handler)

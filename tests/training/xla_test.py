@@ -13,9 +13,6 @@ tf = pytest.importorskip("tensorflow")
 
 pytestmark = pytest.mark.compiled
 
-# The classifier's loss holds the autoregressive one.
-KINDS = ("bert", "classifier", "vq_vae")
-
 
 def build(kind, jit_compile):
     """A compiled model, and a batch."""
@@ -44,7 +41,10 @@ def build(kind, jit_compile):
     return model, batch
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["bert", "vq_vae", pytest.param("classifier", marks=pytest.mark.large)],
+)
 def test_steps_are_the_same_compiled(kind):
     found = []
     for jit_compile in (False, True):
