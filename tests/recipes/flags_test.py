@@ -27,6 +27,7 @@ RECIPES = sorted(
 )
 REQUIRED = {
     "compress": {"model": "x", "dataset": "x", "output": "x"},
+    "detect_outliers": {"model": "x", "dataset": "x", "output": "x"},
     "evaluate": {"model": "x", "dataset": "x"},
     "finetune": {"model": "x", "dataset": "x"},
     "linear_probe": {"model": "x", "dataset": "x"},
