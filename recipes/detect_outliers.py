@@ -10,9 +10,10 @@ the area under the ROC curve of each.
 """
 
 import math
-import os
+import pathlib
 
 import keras
+import numpy as np
 from absl import flags
 
 import igpt_keras
@@ -67,37 +68,36 @@ def main(args):
             )
     output = make_writable_directory(args.output, "--output")
     colours = getattr(tokenizer, "colours", None)
-    sets, nats, own = {}, {}, None
-    for name, token_ids in read_sets(args, model, tokenizer).items():
-        print(f"{name}: {len(token_ids):,} images", flush=True)
-        losses = loss(model, token_ids, args.batch_size)
-        scores = evaluation.outlier_scores(
-            losses,
-            codec.least_sizes(token_ids, tokenizer.vocabulary_size, colours),
-            small and loss(small, token_ids, args.batch_size),
-        )
-        nats[name] = losses / token_ids.shape[1]
-        sets[name] = {
-            "images": len(token_ids),
-            "nats_per_token": float(nats[name].mean()),
-        }
-        if own is None:
-            own = scores
-        else:
-            sets[name]["auroc"] = evaluation.outlier_auroc(own, scores)
+    found = read_sets(args, model, tokenizer)
+    # Of all sets at once: each network is compiled once.
+    token_ids = np.concatenate([*found.values()])
+    print(f"{len(token_ids):,} images of {', '.join(found)}", flush=True)
+    losses = loss(model, token_ids, args.batch_size)
+    scores = evaluation.outlier_scores(
+        losses,
+        codec.least_sizes(token_ids, tokenizer.vocabulary_size, colours),
+        None if small is None else loss(small, token_ids, args.batch_size),
+    )
+    ends = np.cumsum([len(x) for x in found.values()])[:-1]
+    nats = dict(zip(found, np.split(losses / token_ids.shape[1], ends)))
+    columns = [np.split(column, ends) for column in scores.values()]
+    own, *others = (dict(zip(scores, parts)) for parts in zip(*columns))
+    sets = {
+        name: {"images": len(cost), "nats_per_token": float(cost.mean())}
+        for name, cost in nats.items()
+    }
+    for name, part in zip(list(found)[1:], others):
+        sets[name]["auroc"] = evaluation.outlier_auroc(own, part)
     rows = reports.outlier_rows(sets, args.dataset)
     print(reports.table(rows))
     reports.draw_losses(output / "outliers.png", nats)
-    title = f"{os.path.basename(args.model)}: what is like {args.dataset}"
+    title = f"{pathlib.Path(args.model).name}: what is like {args.dataset}"
     reports.write_outlier_page(
         output / "outliers.md", title, rows, command_line(), "outliers.png"
     )
     write_json(output / "outliers.json", {"model": args.model, "sets": sets})
-    left = {
-        "outliers.md": "the table",
-        "outliers.png": "nats per token of each set, as a histogram",
-        "outliers.json": "the numbers",
-    }
+    left = {"outliers.md": "the table", "outliers.json": "the numbers"}
+    left["outliers.png"] = "nats per token of each set, as a histogram"
     print(reports.files_left(output, left))
 
 
