@@ -1,4 +1,5 @@
 import gc
+import multiprocessing.util
 import os
 import pathlib
 import shutil
@@ -46,10 +47,15 @@ def pytest_configure(config):
     directory = tempfile.mkdtemp(prefix="igpt_keras-tests-")
     os.environ["TMPDIR"] = directory
     tempfile.tempdir = None
-    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    # After `multiprocessing` has removed its own, which has priority -100.
+    multiprocessing.util.Finalize(
+        None, shutil.rmtree, [directory, True], exitpriority=-200
+    )
 
 
 def pytest_collection_modifyitems(config, items):
+    # A suite of its own: begun last, it would keep one process waiting.
+    items.sort(key=lambda item: item.path.name != "jax_backend_test.py")
     if config.getoption("--run_large"):
         return
     skip = pytest.mark.skip(reason="slow; runs with --run_large")

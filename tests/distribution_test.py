@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 
@@ -108,11 +109,9 @@ np.savez(
 
 def test_two_replicas_equal_one(tmp_path, subprocess_environment):
     for replicas in ("1", "2"):
-        result = subprocess.run(
-            [sys.executable, "-c", PROGRAM, replicas, tmp_path, *TOLERANCE],
+        result = forked.run(
+            ["-c", PROGRAM, replicas, tmp_path, *TOLERANCE],
             env=subprocess_environment,
-            capture_output=True,
-            text=True,
         )
         assert result.returncode == 0, result.stderr[-4000:]
     for case, tolerance in TOLERANCE.items():
@@ -240,15 +239,13 @@ def test_codebook_is_that_of_the_whole_batch(
     for replicas in (1, 2):
         path = tmp_path / f"{replicas}.npz"
         flag = f"--xla_force_host_platform_device_count={replicas}"
-        result = subprocess.run(
-            [sys.executable, "-c", VQ_VAE_PROGRAM, str(replicas), path],
+        result = forked.run(
+            ["-c", VQ_VAE_PROGRAM, str(replicas), path],
             env={
                 **subprocess_environment,
                 "KERAS_BACKEND": backend,
                 "XLA_FLAGS": flag,
             },
-            capture_output=True,
-            text=True,
         )
         assert result.returncode == 0, result.stderr[-4000:]
         found.append(np.load(path))

@@ -55,7 +55,7 @@ def test_it_learned_what_pictures_look_like(opened):
     """Photos cost far less than pixels of them in another order."""
     _, model, tokenizer = opened
     side = math.isqrt(model.sequence_length)
-    images = photos(100, side)
+    images = photos(20, side)
     nats = nats_per_token(model, tokenizer, images)
     shuffled = igpt_keras.data.altered_images(images)["shuffled"]
     assert nats < 0.8 * nats_per_token(model, tokenizer, shuffled)
@@ -81,6 +81,7 @@ def test_the_card_says_what_it_costs(opened, shared):
     assert abs(losses.mean() - float(row[1])) < 3 * error
 
 
+@pytest.mark.compiled
 def test_completes_a_picture(opened):
     _, model, tokenizer = opened
     side = math.isqrt(model.sequence_length)

@@ -4,8 +4,8 @@ import contextlib
 import importlib
 import json
 import pathlib
-import subprocess
-import sys
+
+import forked
 
 from igpt_keras import program
 
@@ -43,15 +43,13 @@ def as_words(flags):
 
 def command(name, *words, **options):
     """Runs `recipes/NAME.py` as a process of its own, to its end."""
-    return subprocess.run(
-        program_of(name, *words), capture_output=True, text=True, **options
-    )
+    return forked.run(program_of(name, *words), **options)
 
 
 def program_of(name, *words):
     """The words of that command."""
     path = pathlib.Path(__file__).parent.parent / "recipes" / f"{name}.py"
-    return [sys.executable, str(path), *words]
+    return [str(path), *words]
 
 
 @contextlib.contextmanager

@@ -3,9 +3,8 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -78,12 +77,10 @@ def test_variants_are_short():
 
 @pytest.mark.compiled
 def test_programs_run(tmp_path, subprocess_environment):
-    result = subprocess.run(
-        [sys.executable, "-c", "\n".join([*BLOCKS, CHECKS])],
+    result = forked.run(
+        ["-c", "\n".join([*BLOCKS, CHECKS])],
         cwd=tmp_path,
         env=subprocess_environment,
-        capture_output=True,
-        text=True,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     runs = tmp_path / "runs" / "variants"

@@ -51,7 +51,9 @@ def worker(pipeline, workers=2, replicas=2):
     return tf.distribute.InputContext(workers, pipeline, replicas)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=pytest.mark.large)]
+)
 def test_two_hundred_batches_across_a_stop(workers):
     """1,295 images fill 20.2 batches: the 200 go through nearly ten epochs."""
     for pipeline in range(workers):

@@ -145,11 +145,11 @@ def test_labels_are_of_the_first_source_alone(mine):
 
 def test_any_step_can_be_started_from(mine):
     mixture = open_split(f"digits:0.9,{mine}:0.1", "train", 8)
-    whole, labels = read(mixture.batches(64, True, 3), 40)
+    whole, labels = read(mixture.batches(64, True, 3), 24)
     assert len(np.unique(whole, axis=0)) > 1000
-    for step in (1, 17, 31):
+    for step in (1, 17):
         rest = mixture.batches(64, True, 3, start_step=step)
-        images, rest_labels = read(rest, 40 - step)
+        images, rest_labels = read(rest, 24 - step)
         np.testing.assert_array_equal(images, whole[64 * step :])
         np.testing.assert_array_equal(rest_labels, labels[64 * step :])
     other, _ = read(mixture.batches(64, True, 4), 2)

@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import pytest
@@ -89,10 +87,5 @@ assert np.abs(correlations).max() < 4 / np.sqrt(2000), correlations
 
 def test_replicas_drop_different_units(subprocess_environment):
     pytest.importorskip("tensorflow")
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=subprocess_environment,
-        capture_output=True,
-        text=True,
-    )
+    result = forked.run(["-c", PROGRAM], env=subprocess_environment)
     assert result.returncode == 0, result.stderr[-3000:]

@@ -2,9 +2,8 @@ import contextlib
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -94,11 +93,8 @@ def test_a_full_disk_keeps_the_old_files(tmp_path, subprocess_environment):
         "        raise SystemExit('no error')\n"
     )
     backend = keras.backend.backend()
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), backend],
-        env=subprocess_environment,
-        capture_output=True,
-        text=True,
+    result = forked.run(
+        ["-c", program, str(tmp_path), backend], env=subprocess_environment
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stderr.count("as it should") >= 2

@@ -1,8 +1,7 @@
 import gc
-import subprocess
-import sys
 import weakref
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -154,6 +153,7 @@ STRATEGIES = """
 import contextlib
 import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
 
+tf.config.run_functions_eagerly(True)
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration()] * 2
@@ -203,12 +203,7 @@ def test_whatever_strategy_surrounds_the_call(subprocess_environment):
     pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute is TensorFlow's")
-    result = subprocess.run(
-        [sys.executable, "-c", STRATEGIES],
-        env=subprocess_environment,
-        capture_output=True,
-        text=True,
-    )
+    result = forked.run(["-c", STRATEGIES], env=subprocess_environment)
     assert result.returncode == 0, result.stderr[-4000:]
 
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -95,7 +96,8 @@ def test_a_signal_stops_the_trial_too(command, tmp_path):
     """SIGTERM, which the trial does not get from a terminal."""
     command = command.replace("--steps=2", "--steps=100000")
     search = subprocess.Popen(
-        recipe.program_of(
+        [sys.executable]
+        + recipe.program_of(
             "search_learning_rate",
             f"--command={command}",
             f"--run_dir={tmp_path}",

@@ -1,7 +1,8 @@
 import json
 import signal
-import subprocess
+import time
 
+import forked
 import numpy as np
 import pytest
 import recipe
@@ -175,23 +176,20 @@ def test_bad_input_is_a_sentence(tmp_path):
 
 
 def test_stopped_ends_with_130(tmp_path):
-    process = subprocess.Popen(
+    process = forked.Process(
         recipe.program_of(
             "train_palette", "--dataset=digits", "--pixels=1000000000"
         ),
         cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
     )
-    lines = []
-    with process:
-        for line in process.stdout:
-            lines.append(line)
-            if "Counting" in line:
-                process.send_signal(signal.SIGTERM)
-    assert process.returncode == 130, "".join(lines)
-    assert "Traceback" not in "".join(lines)
+    deadline = time.monotonic() + 120
+    while "Counting" not in process.output():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "Traceback" not in output + errors
     assert not (tmp_path / "runs" / "palette" / "palette.npy").exists()
 
 

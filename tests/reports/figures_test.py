@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import forked
 import matplotlib.figure
 import numpy as np
 import tiny
@@ -148,10 +146,7 @@ def test_no_backend_of_matplotlib_is_chosen(subprocess_environment, tmp_path):
         "igpt_keras.reports.draw_grids(sys.argv[1], grid)\n"
         "assert matplotlib.get_backend() == 'svg'\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "x.png")],
-        capture_output=True,
-        text=True,
-        env=subprocess_environment,
+    result = forked.run(
+        ["-c", program, tmp_path / "x.png"], env=subprocess_environment
     )
     assert result.returncode == 0, result.stderr[-2000:]

@@ -1,7 +1,5 @@
-import subprocess
-import sys
-
 import benchmark_data
+import forked
 import pytest
 from conftest import ROOT
 
@@ -9,11 +7,7 @@ pytest.importorskip("tensorflow")
 
 
 def run(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / "benchmark_data.py", *flags],
-        capture_output=True,
-        text=True,
-    )
+    return forked.run([ROOT / "tools" / "benchmark_data.py", *flags])
 
 
 @pytest.mark.large

@@ -1,23 +1,19 @@
 import re
-import subprocess
-import sys
 
 import benchmark_probes
+import forked
 import numpy as np
 from conftest import ROOT
 
 
 def test_both_are_timed_and_agree():
-    result = subprocess.run(
+    result = forked.run(
         [
-            sys.executable,
             ROOT / "tools" / "benchmark_probes.py",
             "--layers=2",
             "--images=800",
             "--width=8",
-        ],
-        capture_output=True,
-        text=True,
+        ]
     )
     assert result.returncode == 0, result.stderr
     assert "2 layers of 800 x 8 features" in result.stdout

@@ -1,7 +1,6 @@
 import json
-import subprocess
-import sys
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -19,11 +18,9 @@ def test_all_ways_are_timed_in_turns(tmp_path):
         "released_passes": 3,
         "output": path,
     }
-    result = subprocess.run(
-        [sys.executable, ROOT / "tools" / "benchmark_sampling.py"]
-        + [f"--{name}={value}" for name, value in flags.items()],
-        capture_output=True,
-        text=True,
+    result = forked.run(
+        [ROOT / "tools" / "benchmark_sampling.py"]
+        + [f"--{name}={value}" for name, value in flags.items()]
     )
     assert result.returncode == 0, result.stderr
     assert "released: 3 passes, scaled to 16" in result.stdout

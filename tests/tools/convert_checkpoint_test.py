@@ -1,6 +1,4 @@
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import pytest
@@ -17,11 +15,7 @@ PALETTE = np.linspace(-1, 1, 33).reshape(11, 3).astype("float32")
 
 
 def run(*flags):
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / "convert_checkpoint.py", *flags],
-        capture_output=True,
-        text=True,
-    )
+    return forked.run([ROOT / "tools" / "convert_checkpoint.py", *flags])
 
 
 def test_round_the_three_formats(tmp_path):

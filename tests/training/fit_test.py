@@ -89,7 +89,10 @@ def signals():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.large)],
+)
 def test_a_signal_costs_no_step(number, tmp_path, signals):
     """In the middle of an epoch, with dropout, and twice."""
     whole = build()

@@ -1,8 +1,6 @@
 """`training.fit` on one device, on replicas, and with parts of batches."""
 
-import subprocess
-import sys
-
+import forked
 import numpy as np
 import pytest
 
@@ -140,11 +138,8 @@ def found(tmp_path_factory):
     path = f"{ROOT}:{ROOT / 'tests'}"
     environment = {**os.environ, "PYTHONPATH": path}
     processes = {
-        layout: subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, layout, directory],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
+        layout: forked.Process(
+            ["-c", PROGRAM, layout, directory], env=environment
         )
         for layout in ("one", "replicas", "parts")
     }

@@ -4,10 +4,9 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -129,12 +128,9 @@ def start(directory, *kinds):
 def process(directory, *kinds, **environment):
     directory.mkdir(exist_ok=True)
     path = f"{ROOT}:{ROOT / 'tests'}"
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(directory), *kinds],
+    return forked.Process(
+        ["-c", PROGRAM, directory, *kinds],
         env={**os.environ, "PYTHONPATH": path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
     )
 
 
