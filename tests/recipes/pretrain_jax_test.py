@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -15,18 +17,23 @@ def test_a_mesh_trains_a_run(tmp_path):
     run = tmp_path / "run"
     words = [f"--{name}={value}" for name, value in FLAGS.items()]
     environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
-    result = recipe.command(
+    program = recipe.program_of(
         "pretrain_jax",
         *(*words, "--model_parallel=2", f"--run_dir={run}"),
         # A BERT does not sample, which takes longest.
         "--objective=bert",
         *("--vocabulary_size=9", "--steps=2", "--period=2", "--batch_size=8"),
         *("--probe_images=0", "--evaluation_images=30", "--pictures=0"),
+    )
+    result = subprocess.run(
+        [sys.executable, *program],
         env={
             **environment,
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         },
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Explicitly requested dtype" not in result.stderr
