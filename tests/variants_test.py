@@ -51,6 +51,7 @@ for block in (GELUBlock, NormedBlock, RotaryBlock, MixingBlock):
     chosen = np.take_along_axis(scores, drawn[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, scores.max(-1), atol=1e-3)
 assert features.shape == (3, len(token_ids), 32)
+assert 0 < loss < np.log(17)
 rotary = RotaryAttention(4, 2)
 rotary.build((None, 64, 32))
 vector = np.ones((1, 64, 4, 8), "float32")
