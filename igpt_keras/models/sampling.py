@@ -205,10 +205,13 @@ class _Sampler(keras.Model):
         state = token_ids, caches, finite, finite
         for length in cache_lengths(start, stop):
             token_ids, caches, *finites = state
+            # By so many: they may begin with more than the image's positions.
+            missing = length * size - known
             caches = [
-                tuple(_lengthen(part, length * size) for part in cache)
+                tuple(_lengthen(part, missing) for part in cache)
                 for cache in caches
             ]
+            known = length * size
             state = ops.fori_loop(
                 start,
                 length,
@@ -264,8 +267,7 @@ def cache_lengths(start, stop):
     ]
 
 
-def _lengthen(cache, length):
-    missing = length - cache.shape[2]
+def _lengthen(cache, missing):
     return ops.pad(cache, ((0, 0), (0, 0), (0, missing), (0, 0)))
 
 
