@@ -148,7 +148,7 @@ def run_after(others, *tensors):
         return [tf.identity(x) for x in tensors]
 
 
-def attends_by_kernel(dtype):
+def attends_by_kernel(dtype, is_masked=False):
     """Whether `keras.ops.dot_product_attention` may keep no scores.
 
     JAX has such kernels on GPUs and TPUs, in 16 bits, PyTorch everywhere,
@@ -156,11 +156,15 @@ def attends_by_kernel(dtype):
 
     Args:
         dtype: str, of queries, keys and values.
+        is_masked: bool. Whether each image has a mask of its own, of which
+            Keras gives a TPU's kernel the first image's for all. Defaults to
+            `False`.
     """
     if keras.backend.backend() == "jax":
         import jax
 
-        return "16" in dtype and jax.default_backend() != "cpu"
+        without = ("cpu", "tpu") if is_masked else ("cpu",)
+        return "16" in dtype and jax.default_backend() not in without
     return keras.backend.backend() != "tensorflow"
 
 

@@ -67,9 +67,8 @@ def main(args):
     splits, train = open_data(args, igpt, tokenizer)
     print(reports.describe_splits(splits), flush=True)
     run.begin(vars(args), splits["train"].fingerprint)
-    sets = program.call(
-        data.TokenSets, args, tokenizer=tokenizer, objective=igpt.objective
-    )
+    known = {k: getattr(igpt, k) for k in ("objective", "attention")}
+    sets = program.call(data.TokenSets, args, tokenizer=tokenizer, **known)
     validation, test = sets.evaluations(splits, args.evaluation_images)
 
     with program.call(devices.scope, args):
@@ -93,7 +92,7 @@ def main(args):
         progress=progress,
         log_dir=run / "logs",
         hyperparameters=vars(args),
-        validation_data=validation.probe_inputs,
+        validation_data=validation.classified,
         examples_of=sets.describe_batch(train),
         config=run.config,
         write_best=igpt_keras.PresetWriter(classifier, preset, tokenizer),

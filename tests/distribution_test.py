@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 TOLERANCE = {
     "bert-float32": 1e-5,
     "classifier-float32": 1e-5,
+    "prefix-float32": 1e-5,
     "autoregressive-mixed_bfloat16": 2e-2,
 }
 
@@ -37,6 +38,7 @@ for case in cases:
     keras.utils.set_random_seed(0)
     with scope():
         size = {**tiny.SIZE, "num_layers": 1}
+        size["attention"] = "prefix_causal" if kind == "prefix" else None
         model = igpt_keras.IGPT(**size, objective=objective, dtype=dtype)
         targets = token_ids = tiny.token_ids(27)
         if kind == "classifier":
@@ -49,6 +51,9 @@ for case in cases:
         )
     labels = np.arange(27) % 3
     inputs = token_ids
+    if kind == "prefix":
+        lengths = np.arange(27, dtype="int32") % 16
+        inputs = {"token_ids": token_ids, "prefix_length": lengths}
     if objective == "bert":
         mask = tiny.mask(27)
         inputs = {"token_ids": token_ids, "mask": mask.astype("int32")}

@@ -48,6 +48,7 @@ REST = (
     "adam_moves_every_variable or attentive_probe or variance_one or "
     "(every_variable and (autoregressive or classifier)) or "
     "(moves_as_if_alone and autoregressive) or block_causal or "
+    "prefix_causal or "
     "smaller_than_the_codes or of_images_or_tokens or both_losses_of or "
     "bound_that_is_not or only_the_head_learns or revived_codes or "
     "later_batches or vq_vae_tokenizer_test or from_a_generator or "

@@ -19,11 +19,14 @@ def softmax(x):
 def attention(x, q, k, v, out, causal):
     """x (B, N, D); q, k, v (D, H, K); out (H, K, D).
 
-    `causal` may be a number: that of neighbours that see each other.
+    `causal` may be a number, that of neighbours that see each other, or bool
+    (B, N, N), what each position sees.
     """
     query, key, value = (np.einsum("bnd,dhk->bhnk", x, w) for w in (q, k, v))
     scores = np.einsum("bhnk,bhmk->bhnm", query, key) / np.sqrt(q.shape[-1])
-    if causal:
+    if isinstance(causal, np.ndarray):
+        scores = np.where(causal[:, None], scores, -1e10)
+    elif causal:
         groups = np.arange(x.shape[1]) // int(causal)
         scores = np.where(groups[:, None] >= groups, scores, -1e10)
     attended = np.einsum("bhnm,bhmk->bhnk", softmax(scores), value)
@@ -38,10 +41,11 @@ def block(x, w, causal):
     return x + hidden @ w["down"], normed
 
 
-def forward(weights, token_ids, mask=None, group=1):
+def forward(weights, token_ids, mask=None, group=1, prefix_length=None):
     """Logits (B, N, V) and features (L + 1, B, D); BERT with a mask.
 
     So many neighbours are predicted at once, from those before all of them.
+    Of `prefix_length` (B,) tokens, those see each other.
     """
     x = weights["wte"][token_ids]
     causal = group if mask is None else False
@@ -51,6 +55,11 @@ def forward(weights, token_ids, mask=None, group=1):
     else:
         x = x * ~mask[..., None]
     x = x + weights["wpe"]
+    if prefix_length is not None:
+        positions = np.arange(x.shape[1])
+        known = positions <= np.asarray(prefix_length)[:, None]
+        causal = np.tri(x.shape[1], dtype=bool)
+        causal = causal | (known[:, :, None] & known[:, None])
     features = []
     for w in weights["blocks"]:
         x, normed = block(x, w, causal)

@@ -19,7 +19,8 @@ import numpy as np, tiny
 assert all(0 < value < np.log(17) for value in nats.values()), nats
 small = dict(tiny.SIZE, num_heads=2, hidden_dim=16, num_layers=1)
 prompt = tiny.token_ids(2)
-for block in (GELUBlock, NormedBlock, RotaryBlock, MixingBlock):
+blocks = GELUBlock, NormedBlock, RotaryBlock, RegisterBlock, MixingBlock
+for block in blocks:
     model = igpt_keras.IGPT(**small, block=block)
     for variable in model.weights:
         values = np.random.default_rng(0).normal(size=variable.shape)
@@ -45,11 +46,30 @@ for block in (GELUBlock, NormedBlock, RotaryBlock, MixingBlock):
         else:
             raise SystemExit("sampled without a decode")
         continue
+    if block is RegisterBlock:
+        # Four, which are trained, move all positions, and are none of them.
+        registers = model.blocks[0].attention.registers
+        before = ops.convert_to_numpy(registers)
+        model.compile(keras.optimizers.SGD(1.0))
+        model.train_on_batch(prompt)
+        moved = np.abs(ops.convert_to_numpy(registers) - before).max(-1)
+        assert before.shape == (1, 4, 16) and (moved > 0).all()
+        now = ops.convert_to_numpy(model(prompt))
+        assert now.shape == logits.shape
+        model.set_weights(copy.get_weights())
+        registers.assign(registers * 2)
+        others = ops.convert_to_numpy(model(prompt))
+        assert (np.abs(others - logits).max(-1) > 1e-4).all()
+        read, _ = igpt_keras.extract_features(model, [(prompt, [0, 1])])
+        x = model.embedding(prompt)
+        x = ops.mean(model.blocks[0].attention_norm(x), axis=1)
+        np.testing.assert_allclose(read[0], x, atol=1e-5)
     drawn = igpt_keras.sample(model, 4, temperature=0)
     scores = ops.convert_to_numpy(model(drawn))
     chosen = np.take_along_axis(scores, drawn[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, scores.max(-1), atol=1e-3)
 assert features.shape == (3, len(token_ids), 32)
+assert 0 < loss < np.log(17)
 rotary = RotaryAttention(4, 2)
 rotary.build((None, 64, 32))
 vector = np.ones((1, 64, 4, 8), "float32")

@@ -1,6 +1,7 @@
 """Images as tf.data. Needs TensorFlow, and TFDS for its datasets, when used."""
 
 from igpt_keras.data.altered_images import altered_images
+from igpt_keras.data.draw_prefixes import draw_prefixes
 from igpt_keras.data.examples import load_examples
 from igpt_keras.data.image_dataset import image_dataset
 from igpt_keras.data.mask_tokens import mask_tokens

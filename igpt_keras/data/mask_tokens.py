@@ -1,3 +1,7 @@
+from igpt_keras.data.uniform_rows import check_labels_of
+from igpt_keras.data.uniform_rows import uniform_rows
+
+
 def mask_tokens(
     dataset,
     mask_rate=0.15,
@@ -40,49 +44,16 @@ def mask_tokens(
 
     if not 0 <= mask_rate <= 1:
         raise ValueError(f"mask_rate must be in [0, 1], received {mask_rate}.")
-    _check_batches(dataset)
-    if labels and dataset.element_spec[1].shape.rank not in (1, None):
-        raise ValueError(
-            "labels=True keeps one label per image, shape (B,), received "
-            f"{dataset.element_spec[1].shape}. Pass the dataset with labels, "
-            "not with token ids, as targets."
-        )
+    dataset = uniform_rows(dataset, None, seed, start_step, input_context)
+    if labels:
+        check_labels_of(dataset)
 
-    # A worker's batches are those of its replicas, one after the other.
-    parts, first = 1, 0
-    replicas = 1
-    if input_context is not None:
-        replicas = input_context.num_replicas_in_sync
-        parts = replicas // input_context.num_input_pipelines
-        first = input_context.input_pipeline_id * parts
-
-    def mask(place, batch):
+    def mask(uniform, batch):
         token_ids, targets = batch
-        rows, tokens = tf.unstack(tf.shape(token_ids))
-        uniform = tf.random.stateless_uniform(
-            [rows * replicas, tokens],
-            seed=tf.stack([tf.constant(seed, tf.int64), place // parts]),
-        )
-        part = first + tf.cast(place % parts, tf.int32)
-        uniform = uniform[part * rows :][:rows]
         # Not bool, which Keras cannot average over replicas when it traces
         # the first batch of a tf.distribute run.
         hidden = tf.cast(uniform < mask_rate, tf.int32)
         inputs = {"token_ids": token_ids, "mask": hidden}
         return inputs, targets if labels else token_ids
 
-    places = tf.data.Dataset.range(start_step * parts, tf.int64.max)
-    return tf.data.Dataset.zip(places, dataset).map(mask)
-
-
-def _check_batches(dataset):
-    spec = getattr(dataset, "element_spec", None)
-    pair = isinstance(spec, tuple) and len(spec) == 2
-    if pair and not isinstance(spec[0], dict):
-        if spec[0].dtype.is_integer and spec[0].shape.rank in (2, None):
-            return
-    raise ValueError(
-        "mask_tokens takes a tf.data.Dataset of batches (token_ids, labels), "
-        f"with int token_ids (B, N), received {spec or type(dataset)}. Call "
-        "`batch` first, and tokenize images."
-    )
+    return dataset.map(mask)

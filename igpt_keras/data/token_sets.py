@@ -6,6 +6,7 @@ import typing
 import keras
 import numpy as np
 
+from igpt_keras.data.draw_prefixes import draw_prefixes
 from igpt_keras.data.mask_tokens import mask_tokens
 from igpt_keras.data.split import Split
 
@@ -19,7 +20,9 @@ class TokenSets:
         batch_size: int. Images in a batch, over all replicas.
         objective: `"autoregressive"` or `"bert"`. Defaults to the first.
         mask_rate: float. Share of tokens that BERT hides. Defaults to 0.15.
-        seed: int. Order, augmentation and masks. Defaults to 0.
+        seed: int. Order, augmentation, masks and prefixes. Defaults to 0.
+        attention: str, as for `IGPT`: `"prefix_causal"` draws prefixes.
+            Defaults to none.
 
     Example:
 
@@ -38,12 +41,14 @@ class TokenSets:
         objective="autoregressive",
         mask_rate=0.15,
         seed=0,
+        attention=None,
     ):
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.objective = objective
         self.mask_rate = mask_rate
         self.seed = seed
+        self.takes_prefix = attention == "prefix_causal"
 
     def training(self, split, start_step=0, labels=False, input_context=None):
         """Endless shuffled batches for `fit`, from a step on.
@@ -66,6 +71,10 @@ class TokenSets:
             input_context=input_context,
         )
         tokens = tokenize(dataset, self.tokenizer)
+        if self.takes_prefix:
+            return draw_prefixes(
+                tokens, self.seed, start_step, labels, input_context
+            )
         return self._inputs(
             tokens,
             labels,
@@ -102,6 +111,7 @@ class TokenSets:
             tokens,
             self._inputs(tokens),
             functools.partial(self._inputs, tokens, True),
+            self.takes_prefix,
         )
 
     def evaluations(self, splits, limit=None):
@@ -124,7 +134,8 @@ class TokenSets:
             )
         if labels:
             return tokens
-        return tokens.map(lambda token_ids, _: (token_ids, token_ids))
+        inputs = tokens.map(lambda token_ids, _: (token_ids, token_ids))
+        return inputs.map(_without_prefix) if self.takes_prefix else inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +154,8 @@ class EvaluationSet:
         masked: function of an int, 0 for the first masks, to a
             `tf.data.Dataset` of `(inputs, labels)`; for BERT under masks, each
             number's independent of the others'.
+        takes_prefix: bool. Whether inputs of the loss have a prefix, an empty
+            one: every token is predicted from those before it.
     """
 
     split: Split
@@ -151,13 +164,24 @@ class EvaluationSet:
     tokens: typing.Any
     inputs: typing.Any
     masked: typing.Callable
+    takes_prefix: bool
 
     @property
     def probe_inputs(self):
         """`tf.data.Dataset` of `(inputs, labels)`, BERT's under a mask.
 
-        For `extract_features`, `LinearProbe` and `IGPTClassifier`.
+        For `extract_features` and `LinearProbe`, which see whole images.
         """
+        return self.masked(0)
+
+    @property
+    def classified(self):
+        """`tf.data.Dataset` of `(inputs, labels)`, for `IGPTClassifier`.
+
+        Classes are of whole images, the loss of tokens without a prefix.
+        """
+        if self.takes_prefix:
+            return self.tokens.map(_without_prefix)
         return self.masked(0)
 
     @property
@@ -187,6 +211,11 @@ class EvaluationSet:
             if found == count:
                 break
         return np.concatenate(images)
+
+
+def _without_prefix(token_ids, targets):
+    lengths = token_ids[:, 0] * 0
+    return {"token_ids": token_ids, "prefix_length": lengths}, targets
 
 
 def tokenize(dataset, tokenizer):

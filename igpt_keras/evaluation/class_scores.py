@@ -53,8 +53,11 @@ def class_scores(
     )
     scorer = keras.Model(classifier.input, classifier.output["class_logits"])
 
+    # Any: classes are read off the whole image.
+    prefix = 0 if classifier.igpt.takes_prefix else None
+
     def logits(rate=None, masks=()):
-        batches = TokenBatches(token_ids, batch_size, rate, masks)
+        batches = TokenBatches(token_ids, batch_size, rate, masks, prefix)
         return scorer.predict(batches, verbose=verbosity(verbose))
 
     masks = None

@@ -23,9 +23,10 @@ def token_losses(
 ):
     """Nats per token of each image.
 
-    For BERT the mean over an image's hidden tokens, 0 if there are none. Image
-    `i` has under its `k`-th mask the one of `(seed, k, i)`, whatever the batch
-    size.
+    Of a model of `attention="prefix_causal"` without a prefix: each token given
+    those before it, as of any other. For BERT the mean over an image's hidden
+    tokens, 0 if there are none. Image `i` has under its `k`-th mask the one of
+    `(seed, k, i)`, whatever the batch size.
 
     Args:
         model: an `IGPT`.
@@ -54,6 +55,7 @@ def token_losses(
             batch_size,
             mask_rate if is_bert else None,
             (seed, mask),
+            _prefix_length(model),
         )
         losses.append(scorer.predict(batches, verbose=verbosity(verbose)))
     return np.stack(losses).astype("float64")
@@ -62,7 +64,8 @@ def token_losses(
 def token_surprise(model, token_ids, batch_size=8):
     """Nats of every token given those before it in the model's order.
 
-    Of a model that predicts squares, given the squares before its own.
+    Of a model that predicts squares, given the squares before its own; of one
+    with a prefix, without it.
 
     Args:
         model: an autoregressive `IGPT`.
@@ -80,11 +83,26 @@ def token_surprise(model, token_ids, batch_size=8):
             "Surprise is of an autoregressive model: BERT predicts the tokens "
             "that a mask hides, and its other tokens cost nothing."
         )
-    nats = ops.sparse_categorical_crossentropy(
-        model.input, model.output, from_logits=True
+    scorer = keras.Model(model.input, _nats(model))
+    batches = TokenBatches(
+        token_ids, batch_size, prefix_length=_prefix_length(model)
     )
-    scorer = keras.Model(model.input, nats)
-    return scorer.predict(TokenBatches(token_ids, batch_size), verbose=0)
+    return scorer.predict(batches, verbose=0)
+
+
+def _prefix_length(model):
+    """Of the likelihood of a whole image: none is given; `None` for others."""
+    return 0 if model.takes_prefix else None
+
+
+def _nats(model):
+    """`-log p` of each token, symbolic float32 `(B, N)`."""
+    token_ids = model.input
+    if isinstance(token_ids, dict):
+        token_ids = token_ids["token_ids"]
+    return ops.sparse_categorical_crossentropy(
+        token_ids, model.output, from_logits=True
+    )
 
 
 def check_masks(model, num_masks, mask_rate):
@@ -183,14 +201,9 @@ def unigram_entropy(batches, vocabulary_size):
 
 def _build_scorer(model):
     """A Keras model from `model`'s inputs to nats per token, float32 `(B,)`."""
-    token_ids = model.input
+    nats = _nats(model)
     if model.objective == "bert":
-        token_ids, hidden = token_ids["token_ids"], token_ids["mask"]
-    nats = ops.sparse_categorical_crossentropy(
-        token_ids, model.output, from_logits=True
-    )
-    if model.objective == "bert":
-        hidden = ops.cast(hidden, "float32")
+        hidden = ops.cast(model.input["mask"], "float32")
         count = ops.maximum(ops.sum(hidden, axis=1), 1.0)
         return keras.Model(model.input, ops.sum(nats * hidden, axis=1) / count)
     return keras.Model(model.input, ops.mean(nats, axis=1))

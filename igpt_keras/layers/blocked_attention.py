@@ -9,7 +9,7 @@ from igpt_keras.backend import batch_matmul
 from igpt_keras.backend import run_after
 
 
-def attend(queries, keys, values, causal):
+def attend(queries, keys, values, causal, prefix_length=None):
     """`softmax(q k^T / sqrt(K)) v` of every head.
 
     Where the backend has kernels that keep no scores, or the number of
@@ -24,26 +24,38 @@ def attend(queries, keys, values, causal):
         keys: float tensor, as `queries`.
         values: float tensor, as `queries`.
         causal: bool. Whether position `i` attends to positions `<= i` only.
+        prefix_length: optional int tensor `(B,)`, `P`. Where attention is
+            causal, position `i` then attends to positions `<= max(i, P)`, and
+            nothing is saved: `P` may be any.
 
     Returns:
         Float tensor `(B, N, H, K)`.
     """
+    if not causal:
+        prefix_length = None
     length = queries.shape[1]
     dtype = keras.backend.result_type(queries.dtype, keys.dtype, values.dtype)
     # A softmax over one position is no softmax to Keras.
-    if length is None or length == 1 or attends_by_kernel(dtype):
+    by_kernel = attends_by_kernel(dtype, prefix_length is not None)
+    if length is None or length == 1 or by_kernel:
+        mask = None
+        if prefix_length is not None:
+            positions = ops.arange(ops.shape(queries)[1], dtype="int32")
+            causal, mask = False, _seen(positions, positions, prefix_length)
         return ops.dot_product_attention(
-            queries, keys, values, is_causal=causal
+            queries, keys, values, mask=mask, is_causal=causal
         )
     heads = [ops.cast(x, dtype) for x in (queries, keys, values)]
 
     @ops.custom_gradient
     def attention(*heads):
         heads = [swap_heads(x) for x in heads]
-        attended = swap_heads(_attend_in_blocks(*heads, causal))
+        attended = swap_heads(_attend_in_blocks(*heads, causal, prefix_length))
 
         def gradient(upstream):
-            found = _gradients(*heads, attended, upstream, causal)
+            found = _gradients(
+                *heads, attended, upstream, causal, prefix_length
+            )
             return tuple(swap_heads(x) for x in found)
 
         return attended, gradient
@@ -60,25 +72,29 @@ def block_size(length):
     return 64 if length <= 512 else 128
 
 
-def _blocks(length, causal):
-    """`(start, stop, visible)`: its queries, and the keys before `visible`."""
+def _blocks(length, in_part):
+    """`(start, stop, visible)`: its queries, and the keys before `visible`.
+
+    `in_part` is whether no block meets keys that come after its queries.
+    """
     size = block_size(length)
     starts = range(0, length, size)
     stops = [min(start + size, length) for start in starts]
     return [
-        (start, stop, stop if causal else length)
+        (start, stop, stop if in_part else length)
         for start, stop in zip(starts, stops)
     ]
 
 
-def _attend_in_blocks(queries, keys, values, causal):
+def _attend_in_blocks(queries, keys, values, causal, prefix_length):
     """Of heads `(B, H, N, K)`."""
     outputs = []
-    for block in _blocks(queries.shape[2], causal):
+    in_part = causal and prefix_length is None
+    for block in _blocks(queries.shape[2], in_part):
         # Side by side the blocks would be in memory side by side.
         heads = run_after(outputs[-1:], queries, keys, values)
         query, key, value = _take(*heads, block)
-        weights = _weights(query, key, causal)
+        weights = _weights(query, key, causal, block, prefix_length)
         outputs.append(batch_matmul(ops.cast(weights, value.dtype), value))
     return _join(outputs)
 
@@ -93,7 +109,19 @@ def _take(queries, keys, values, block):
     )
 
 
-def _weights(query, key, causal):
+def _seen(queries, keys, prefix_length):
+    """Which keys queries attend to after a prefix, bool `(B, 1, n, m)`.
+
+    Args:
+        queries: int array `(n,)`, positions.
+        keys: int array `(m,)`, positions.
+        prefix_length: int tensor `(B,)`.
+    """
+    last = ops.cast(prefix_length, "int32")[:, None, None, None]
+    return keys <= ops.maximum(last, queries[:, None])
+
+
+def _weights(query, key, causal, block, prefix_length):
     """Softmax of a block's scores, in float32 at least."""
     wide = keras.backend.result_type(query.dtype, "float32")
     scale = query.shape[-1] ** -0.5
@@ -103,7 +131,13 @@ def _weights(query, key, causal):
         # Scaled queries would be rounded to other scores.
         scores = batch_matmul(query, key, transpose_y=True)
         scores = ops.cast(scores, wide) * scale
-    if causal:
+    if prefix_length is not None:
+        start, stop, visible = block
+        (prefix_length,) = run_after([query], prefix_length)
+        positions = np.arange(visible, dtype="int32")
+        seen = _seen(positions[start:stop], positions, prefix_length)
+        scores = ops.where(seen, scores, -1e30)
+    elif causal:
         # The last of the keys are the block's own.
         size = query.shape[2]
         hidden = np.triu(np.full((size, size), -1e30), 1).astype(wide)
@@ -114,7 +148,9 @@ def _weights(query, key, causal):
     return ops.softmax(scores)
 
 
-def _gradients(queries, keys, values, attended, upstream, causal):
+def _gradients(
+    queries, keys, values, attended, upstream, causal, prefix_length
+):
     """Of the queries, keys and values, heads `(B, H, N, K)`.
 
     With scores `S`, `P = softmax(S)`, `O = P V` and the upstream gradient `U`,
@@ -137,12 +173,13 @@ def _gradients(queries, keys, values, attended, upstream, causal):
     query_parts, key_parts, value_parts = [], [], []
     key_sum = value_sum = None
     after = [mean]
-    for block in reversed(_blocks(queries.shape[2], causal)):
+    in_part = causal and prefix_length is None
+    for block in reversed(_blocks(queries.shape[2], in_part)):
         start, stop, visible = block
         heads = run_after(after, queries, keys, values)
         query, key, value = _take(*heads, block)
         above = upstream[:, :, start:stop]
-        weights = _weights(query, key, causal)
+        weights = _weights(query, key, causal, block, prefix_length)
         scores = batch_matmul(above, value, transpose_y=True)
         scores = weights * (ops.cast(scores, wide) - mean[:, :, start:stop])
         scores, weights = ops.cast(scores, dtype), ops.cast(weights, dtype)

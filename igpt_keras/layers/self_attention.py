@@ -36,6 +36,11 @@ class SelfAttention(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor `(B, N, D)`.
+        prefix_length: optional int tensor `(B,)`, `P`. Where attention is
+            causal, positions `<= P`, at which the start token and the `P`
+            tokens of the prefix are, attend to each other, and only those
+            after them to what is before (PrefixLM, Raffel et al. 2020; AIM,
+            El-Nouby et al. 2024, section 3.2). 0 is causal, `N` is no mask.
 
     Returns:
         Float tensor `(B, N, D)`.
@@ -126,14 +131,17 @@ class SelfAttention(keras.layers.Layer):
         """
         return queries, keys
 
-    def call(self, inputs):
-        return self.prefill(inputs)[0]
+    def call(self, inputs, prefix_length=None):
+        if prefix_length is None:
+            return self.prefill(inputs)[0]
+        return self.prefill(inputs, prefix_length)[0]
 
-    def prefill(self, inputs):
+    def prefill(self, inputs, prefix_length=None):
         """`call`, and what `decode` needs to go on from there.
 
         Args:
             inputs: float tensor `(B, P, D)`.
+            prefix_length: as for `call`.
 
         Returns:
             `(outputs, keys, values)`: `(B, P, D)`, and twice `(B, H, P, K)`.
@@ -151,7 +159,7 @@ class SelfAttention(keras.layers.Layer):
                 queries, keys, values, mask=mask
             )
         else:
-            attended = attend(queries, keys, values, self.causal)
+            attended = attend(queries, keys, values, self.causal, prefix_length)
         outputs = self.output_projection(attended)
         return outputs, swap_heads(keys), swap_heads(values)
 

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 from keras import initializers
 from keras import layers
@@ -67,6 +69,7 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `(B, N, D)`.
         training: bool. Whether to drop. Defaults to `False`.
+        prefix_length: optional int tensor `(B,)`, see `SelfAttention`.
 
     Returns:
         Float tensor `(B, N, D)`.
@@ -151,25 +154,30 @@ class TransformerBlock(keras.layers.Layer):
     def activation(self, x):
         return quick_gelu(x)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, prefix_length=None):
         # Drawn here: the backward pass would draw others, for units that the
         # forward pass did not drop.
         seeds = self.dropout.draw_seeds(2, training)
+        body = functools.partial(self._body, **_options(prefix_length))
         if training and self.remat:
-            return keras.remat(self._body)(inputs, *seeds)
-        return self._body(inputs, *seeds)
+            return keras.remat(body)(inputs, *seeds)
+        return body(inputs, *seeds)
 
-    def _body(self, inputs, attention_seed=None, mlp_seed=None):
+    def _body(
+        self, inputs, attention_seed=None, mlp_seed=None, prefix_length=None
+    ):
         drop = self.dropout.drop
-        attended = self.attention(self.attention_norm(inputs))
+        attended = self.attention(
+            self.attention_norm(inputs), **_options(prefix_length)
+        )
         x = inputs + drop(attended, attention_seed)
         mlp = self.mlp_down(self.mlp_up(self.mlp_norm(x)))
         return x + drop(mlp, mlp_seed)
 
-    def prefill(self, inputs):
+    def prefill(self, inputs, prefix_length=None):
         """`call`, and its keys and values: `SelfAttention.prefill`."""
         attended, keys, values = self.attention.prefill(
-            self.attention_norm(inputs)
+            self.attention_norm(inputs), **_options(prefix_length)
         )
         return self._add_branches(inputs, attended), keys, values
 
@@ -199,3 +207,8 @@ class TransformerBlock(keras.layers.Layer):
             "order": self.order,
             "square_side": self.square_side,
         }
+
+
+def _options(prefix_length):
+    """What attention is told: one of its own may know no prefix."""
+    return {} if prefix_length is None else {"prefix_length": prefix_length}

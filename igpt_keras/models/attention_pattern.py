@@ -1,8 +1,9 @@
 import re
 
+PREFIX = "prefix_causal"
 # Of each objective: its own pattern, then what else it may have.
 PATTERNS = {
-    "autoregressive": ("causal", "block_causal:K"),
+    "autoregressive": ("causal", "prefix_causal", "block_causal:K"),
     "bert": ("none",),
 }
 
@@ -24,6 +25,8 @@ def read_attention(attention, objective):
     own, *others = PATTERNS[objective]
     if attention in (None, own):
         return own, 1
+    if attention in others and attention == PREFIX:
+        return attention, 1
     found = re.fullmatch(r"block_causal:([1-9]\d*)", str(attention))
     if found is None or not others:
         raise ValueError(

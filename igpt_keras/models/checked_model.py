@@ -157,6 +157,7 @@ class CheckedModel(keras.Model):
         if (
             isinstance(x, dict)
             and replicas > 1
+            and "mask" in x
             and _dtype_name(x["mask"]) == "bool"
         ):
             raise ValueError(

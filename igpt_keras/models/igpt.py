@@ -15,16 +15,20 @@ from igpt_keras.layers.token_and_position_embedding import (
 from igpt_keras.layers.transformer_block import TransformerBlock
 from igpt_keras.models import igpt_checks
 from igpt_keras.models import preset_directory
+from igpt_keras.models.attention_pattern import PREFIX
 from igpt_keras.models.attention_pattern import read_attention
 from igpt_keras.models.checked_model import CheckedModel
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
+from igpt_keras.models.input_tensors import input_tensors
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.models.output_head import output_head
+from igpt_keras.models.own_network import check_takes_prefix
 from igpt_keras.models.own_network import find_block
 from igpt_keras.models.own_network import ordering_arguments
 from igpt_keras.models.own_network import registered_name
+from igpt_keras.models.predicted_tokens import predicted_tokens
 from igpt_keras.storage.user_path import user_path
 
 OBJECTIVES = ("autoregressive", "bert")
@@ -81,21 +85,30 @@ class IGPT(CheckedModel):
             so does the position table. Defaults to `"raster"`. BERT, which
             looks both ways, is the same function in each.
         attention: str. What each position attends to. `"causal"`: to those
-            before it and itself. `"block_causal:K"`: by squares of `K` x `K`
-            tokens, in place of tokens (XTRA, Amrani et al. 2024). `order` is
-            then one of squares, each row by row. The positions of a square
-            hold the tokens of the one before it, those of the first the start
-            token; they attend to each other and to all squares before, and
-            predict the square's tokens, independent of each other given what
-            is before. The loss is theirs, over all `N` tokens. `"none"`: to
-            all, BERT's. Defaults to `None`, the objective's own: causal, and
-            none for BERT.
+            before it and itself. `"prefix_causal"` (AIM, El-Nouby et al.
+            2024, section 3.2): the first tokens of `order` see each other, and
+            are not predicted. Inputs are `{"token_ids": token_ids,
+            "prefix_length": prefix_length}`, the latter int `(B,)` in
+            `[0, N]`: position `i` attends to those `<= max(i, prefix_length)`;
+            the start token is at 0. The loss is, as BERT's, each image's mean
+            over its predicted tokens, then the mean over images.
+            `igpt_keras.data.draw_prefixes` draws lengths. With 0 the model is
+            causal and the loss the whole image's; features are taken with `N`.
+            `"block_causal:K"`: by squares of `K` x `K` tokens (XTRA, Amrani et
+            al. 2024). `order` is then one of squares, each row by row. The
+            positions of a square hold the tokens of the one before it, those
+            of the first the start token; they attend to each other and to all
+            squares before, and predict the square's tokens, independent of
+            each other given what is before. The loss is theirs, over all `N`
+            tokens. `"none"`: to all, BERT's. Defaults to `None`, the
+            objective's own: causal, and none for BERT.
         **kwargs: Base model arguments: `name`, `dtype`. Under
             `"mixed_bfloat16"` and `"mixed_float16"` weights, logits and loss
             stay float32, and `compile` scales the loss of the latter.
 
     Call arguments:
-        inputs: int token ids `(B, N)` in `[0, V)`; for BERT the dict above.
+        inputs: int token ids `(B, N)` in `[0, V)`; for BERT, or with a
+            prefix, the dict above.
 
     Returns:
         Logits, float32 `(B, N, V)`.
@@ -190,22 +203,19 @@ class IGPT(CheckedModel):
         head_layer = output_head(head, embedding)
 
         # === Functional model ===
-        shape = (sequence_length,)
-        token_ids = keras.Input(shape, dtype="int32", name="token_ids")
-        if causal:
-            inputs = token_ids
-            x = embedding(token_ids)
-        else:
-            mask = keras.Input(shape, dtype="bool", name="mask")
-            inputs = {"token_ids": token_ids, "mask": mask}
-            x = embedding(token_ids, mask)
+        tensors = input_tensors(sequence_length, pattern)
+        told = {k: tensors[k] for k in tensors if k == "prefix_length"}
+        if told:
+            check_takes_prefix(blocks[0])
+        x = embedding(tensors["token_ids"], tensors.get("mask"))
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         for layer in blocks:
-            x = layer(x)
+            x = layer(x, **told)
         x = final_norm(x)
         if not embedding.is_raster:
             x = ops.take(x, np.argsort(embedding.permutation), axis=1)
         x = head_layer(x)
+        inputs = tensors if len(tensors) > 1 else tensors["token_ids"]
         super().__init__(inputs=inputs, outputs=x, **kwargs)
         # A functional model's own policy is the global one; `compile` adds
         # loss scaling by it.
@@ -232,6 +242,7 @@ class IGPT(CheckedModel):
         # `None` where it is the objective's own, as older files have it.
         own, _ = read_attention(None, objective)
         self.given_attention = None if pattern == own else pattern
+        self.takes_prefix = pattern == PREFIX
 
     def call(self, inputs, training=None, mask=None):
         self.check_values(inputs)
@@ -273,10 +284,10 @@ class IGPT(CheckedModel):
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """`keras.Model.compile`; without `loss`, the objective's own.
 
-        Metrics of a BERT model are of its hidden tokens: `"accuracy"` is the
-        share of them that are predicted right.
+        Metrics are of the tokens that are predicted, BERT's hidden ones or
+        those after a prefix: `"accuracy"` is the share of them that are right.
         """
-        if self.objective == "bert":
+        if isinstance(self.input, dict):
             check_mean_metrics(metrics, kwargs.get("weighted_metrics"))
         sparse = keras.losses.SparseCategoricalCrossentropy
         self._has_own_targets = not (loss is None or isinstance(loss, sparse))
@@ -300,14 +311,14 @@ class IGPT(CheckedModel):
         return super()._check_data(x, y, arguments)
 
     def token_weights(self, mask):
-        """Weights that make the mean over all `B x N` tokens BERT's loss.
+        """Weights that make the mean over all `B x N` tokens the loss of some.
 
-        That is the mean over images of each image's mean over its hidden
+        That is the mean over images of each image's mean over its predicted
         tokens. The reduction itself stays with Keras, which scales it right on
         any number of replicas.
 
         Args:
-            mask: bool or int `(B, N)`, nonzero where hidden.
+            mask: bool or int `(B, N)`, nonzero where predicted.
 
         Returns:
             float32 `(B, N)`.
@@ -324,20 +335,25 @@ class IGPT(CheckedModel):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
         y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
-        if self.objective == "bert":
-            hidden = self.token_weights(x["mask"])
-            weight = hidden if weight is None else weight * hidden
+        predicted = predicted_tokens(self, x)
+        if predicted is not None:
+            predicted = self.token_weights(predicted)
+            weight = predicted if weight is None else weight * predicted
         loss = super().compute_loss(
             x=x, y=y, y_pred=y_pred, sample_weight=weight, training=training
         )
         ids = [token_ids] if self._has_own_targets else [token_ids, y]
-        loss = nan_unless_ids(loss, *((i, self.vocabulary_size) for i in ids))
+        limits = [(i, self.vocabulary_size) for i in ids]
+        if self.takes_prefix:
+            limits.append((x["prefix_length"], self.sequence_length + 1))
+        loss = nan_unless_ids(loss, *limits)
         return balance_replicas(loss, ops.shape(token_ids)[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
-        if self.objective == "bert":
-            y_pred = Masked(x["mask"])(y_pred)
+        predicted = predicted_tokens(self, x)
+        if predicted is not None:
+            y_pred = Masked(predicted)(y_pred)
         y = token_ids if y is None else y
         weight = self._weigh_tokens(token_ids, sample_weight)
         return super().compute_metrics(x, y, y_pred, weight)

@@ -25,6 +25,25 @@ def check_inputs(model, inputs):
             kinds=("bool", "int"),
         )
         inputs = inputs["token_ids"]
+    elif model.takes_prefix:
+        names = {"token_ids", "prefix_length"}
+        if not isinstance(inputs, dict) or set(inputs) != names:
+            raise ValueError(
+                "A model of attention='prefix_causal' takes a dict of "
+                "`token_ids` and `prefix_length` (int, tokens that are seen "
+                f"from both sides), received {describe(inputs)}. "
+                "`igpt_keras.data.draw_prefixes` draws lengths for training; "
+                "of length 0 the model is causal."
+            )
+        check_ids(
+            "prefix_length",
+            inputs["prefix_length"],
+            (None,),
+            model.sequence_length + 1,
+            "One int for each image, from 0 to sequence_length = "
+            f"{model.sequence_length}.",
+        )
+        inputs = inputs["token_ids"]
     elif isinstance(inputs, (dict, list, tuple)):
         raise ValueError(
             "An autoregressive model takes one tensor of token ids, "

@@ -13,6 +13,7 @@ from igpt_keras.models.checked_model import check_ids
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.predicted_tokens import predicted_tokens
 from igpt_keras.storage.user_path import user_path
 
 
@@ -27,8 +28,10 @@ class IGPTClassifier(CheckedModel):
     tokens of the sequence.
 
     Train on `x = token_ids` (for BERT the dict with a mask) and `y = labels`,
-    int `(B,)` in `[0, C)`. A `sample_weight` `(B,)` weighs images: both losses
-    of each.
+    int `(B,)` in `[0, C)`. Of a model of `attention="prefix_causal"` the inputs
+    are the dict with a `prefix_length`, which is that of the generative loss:
+    classes are read off a second pass, whose prefix is the whole image. A
+    `sample_weight` `(B,)` weighs images: both losses of each.
 
     Args:
         model: an `IGPT`; its weights are shared and trained on.
@@ -82,6 +85,8 @@ class IGPTClassifier(CheckedModel):
             name="class_head",
         )
         features = _features(model, head_layer)
+        if model.takes_prefix:
+            features = _of_whole_images(model, features)
         pooled = ops.mean(ops.cast(features, "float32"), axis=1)
         super().__init__(
             inputs=model.input,
@@ -175,10 +180,11 @@ class IGPTClassifier(CheckedModel):
         token_ids = x["token_ids"] if isinstance(x, dict) else x
         weights = self._output_weights(sample_weight)
         token_weight = tokenwise(weights["class_logits"], token_ids)
-        if self.igpt.objective == "bert":
-            hidden = self.igpt.token_weights(x["mask"])
+        predicted = predicted_tokens(self.igpt, x)
+        if predicted is not None:
+            predicted = self.igpt.token_weights(predicted)
             token_weight = (
-                hidden if token_weight is None else token_weight * hidden
+                predicted if token_weight is None else token_weight * predicted
             )
         loss = super().compute_loss(
             x=x,
@@ -187,8 +193,10 @@ class IGPTClassifier(CheckedModel):
             sample_weight={**weights, "token_logits": token_weight},
             training=training,
         )
-        limit = self.igpt.vocabulary_size
-        loss = nan_unless_ids(loss, (token_ids, limit), (y, self.num_classes))
+        limits = [(token_ids, self.igpt.vocabulary_size), (y, self.num_classes)]
+        if self.igpt.takes_prefix:
+            limits.append((x["prefix_length"], self.igpt.sequence_length + 1))
+        loss = nan_unless_ids(loss, *limits)
         return balance_replicas(loss, ops.shape(token_ids)[0])
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -285,7 +293,20 @@ def _features(model, layer):
     if layer == model.num_layers:
         return model.final_norm.output
     block = model.blocks[layer]
-    return block.attention_norm(block.input)
+    # What else it is told, such as a prefix, comes after its states.
+    return block.attention_norm(keras.tree.flatten(block.input)[0])
+
+
+def _of_whole_images(model, features):
+    """Features of a pass of their own, in which each position sees all."""
+    token_ids, lengths = (
+        model.input[name] for name in ("token_ids", "prefix_length")
+    )
+    trunk = keras.Model(
+        model.input, features, dtype=model.dtype_policy, name="whole_images"
+    )
+    whole = ops.full_like(lengths, model.sequence_length)
+    return trunk({"token_ids": token_ids, "prefix_length": whole})
 
 
 def _check_weights(generative_weight, classification_weight):

@@ -33,7 +33,7 @@ def check_mean_metrics(*metrics):
         ):
             raise ValueError(
                 f"{metric.name} cannot leave out the tokens that are not "
-                "hidden. Metrics of a BERT model are functions of (y_true, "
-                "y_pred) or Keras metrics that average one, such as "
-                "'accuracy'."
+                "predicted. Metrics of a BERT model, or one with a prefix, are "
+                "functions of (y_true, y_pred) or Keras metrics that average "
+                "one, such as 'accuracy'."
             )

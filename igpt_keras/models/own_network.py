@@ -141,6 +141,29 @@ def ordering_arguments(block, order, square_side):
     return arguments
 
 
+def check_takes_prefix(block):
+    """Raises a `ValueError` unless a block attends by a prefix.
+
+    Args:
+        block: a layer that makes up an `IGPT`.
+    """
+    attention = getattr(block, "attention_class", None)
+    for part, name in (
+        (block, type(block).__name__),
+        (attention, shown_name(attention)),
+    ):
+        for method in ("call", "prefill"):
+            function = getattr(part, method, None)
+            if function is None or function is keras.layers.Layer.call:
+                continue
+            if "prefix_length" not in inspect.signature(function).parameters:
+                raise ValueError(
+                    f"`{method}` of {name} takes no prefix_length, so that "
+                    "it would not attend by a prefix. Pass it on to "
+                    "SelfAttention, or leave out attention='prefix_causal'."
+                )
+
+
 def check_parts(model):
     """Raises a `ValueError` unless an `IGPT`'s blocks are what it names."""
     for block in model.blocks:

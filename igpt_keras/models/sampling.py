@@ -24,6 +24,8 @@ def sample(
     """Draws images from an autoregressive model, token by token in its order.
 
     A model of `attention="block_causal:K"` draws a square of tokens at a time.
+    One of `attention="prefix_causal"` reads the prompt as its prefix, from both
+    sides, and draws what follows as any other; without a prompt it is causal.
     A prompt is one pass of the network. After it keys and values of earlier
     positions are cached, so each position costs one step and not one pass
     over the image. All steps run on the device, compiled once for every
@@ -93,13 +95,25 @@ def sample(
         "uniform": uniform,
         "temperature": np.full(num_samples, temperature, "float32"),
     }
-    start = int(counts.min())
+    if not model.takes_prefix or (counts == counts[0]).all():
+        return _draw(model, inputs, counts, top_k, top_p)
+    # What is read from both sides has one length in a pass.
+    for count in np.unique(counts):
+        rows = counts == count
+        some = {name: x[rows] for name, x in inputs.items()}
+        token_ids[rows] = _draw(model, some, counts[rows], top_k, top_p)
+    return token_ids
+
+
+def _draw(model, inputs, counts, top_k, top_p):
+    """What `sample` returns, of images of which so many tokens are given."""
+    start, rows = int(counts.min()), len(counts)
     if (counts > start).any():
         inputs["counts"] = counts
     with model_scope(model):
         # Not `predict_on_batch`, which gives every replica the whole batch.
         sampler = _sampler(model, inputs, start, top_k, top_p)
-        found = sampler.predict(inputs, batch_size=num_samples, verbose=0)
+        found = sampler.predict(inputs, batch_size=rows, verbose=0)
     if not found["logits_are_finite"].all():
         raise ValueError(
             "The model's logits are not finite: it diverged. Sample from an "
@@ -107,8 +121,8 @@ def sample(
         )
     if not found["scaled_are_finite"].all():
         raise ValueError(
-            f"temperature={temperature} makes the logits infinite. Take a "
-            "larger one, or 0 for the most probable token."
+            f"temperature={inputs['temperature'][0]:g} makes the logits "
+            "infinite. Take a larger one, or 0 for the most probable token."
         )
     return np.asarray(found["token_ids"])
 
@@ -181,14 +195,23 @@ class _Sampler(keras.Model):
         finite = ops.ones_like(token_ids[:, 0], "bool")
         # Of one step at least, since tensors of none lose their shapes; the
         # step fills it in again.
-        caches = prefill(self.igpt, token_ids, max(start, 1) * size)
+        known, prefix_length = max(start, 1) * size, None
+        if self.igpt.takes_prefix:
+            # With the position that holds its last token, to which all of the
+            # prefix attends; the first step fills in the same once more.
+            known = min(start + 1, stop)
+            prefix_length = ops.zeros_like(token_ids[:, 0]) + start
+        caches = prefill(self.igpt, token_ids, known, prefix_length)
         state = token_ids, caches, finite, finite
         for length in cache_lengths(start, stop):
             token_ids, caches, *finites = state
+            # By so many: they may begin with more than the image's positions.
+            missing = length * size - known
             caches = [
-                tuple(_lengthen(part, length * size) for part in cache)
+                tuple(_lengthen(part, missing) for part in cache)
                 for cache in caches
             ]
+            known = length * size
             state = ops.fori_loop(
                 start,
                 length,
@@ -244,12 +267,11 @@ def cache_lengths(start, stop):
     ]
 
 
-def _lengthen(cache, length):
-    missing = length - cache.shape[2]
+def _lengthen(cache, missing):
     return ops.pad(cache, ((0, 0), (0, 0), (0, missing), (0, 0)))
 
 
-def prefill(model, token_ids, length):
+def prefill(model, token_ids, length, prefix_length=None):
     """Caches of the first positions of a model's order, in one pass.
 
     Args:
@@ -257,14 +279,17 @@ def prefill(model, token_ids, length):
         token_ids: int32 `(B, N)` in raster order; only what is before `length`
             in the model's is read.
         length: int, `P >= 1`, of whole squares if the model predicts these.
+        prefix_length: int tensor `(B,)` if the model has prefixes: below `P`,
+            or positions after these would be missing from what they see.
 
     Returns:
         For each block `(keys, values)`, float `(B, H, P, K)`.
     """
     x = model.embedding(token_ids)[:, :length]
     caches = []
+    told = {} if prefix_length is None else {"prefix_length": prefix_length}
     for block in model.blocks:
-        x, keys, values = block.prefill(x)
+        x, keys, values = block.prefill(x, **told)
         caches.append((keys, values))
     return caches
 

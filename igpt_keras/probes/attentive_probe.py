@@ -117,7 +117,7 @@ class AttentiveProbe(ProbeGrid):
         return GridAdam(self.learning_rates, schedule)
 
     def call(self, inputs, training=False):
-        layers = self.feature_model.token_features(self._with_mask(inputs))
+        layers = self.feature_model.token_features(self._whole(inputs))
         tokens = [layers[layer] for layer in self.layer_numbers]
         x = ops.stop_gradient(ops.stack(tokens, axis=2))  # (B, N, P, D)
         shape = x.shape[1:]

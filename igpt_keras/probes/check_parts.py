@@ -1,3 +1,6 @@
+_OTHERS = ({"mask"}, {"prefix_length"})
+
+
 def check_parts(model):
     """Raises a `ValueError` that names what features cannot be taken without.
 
@@ -27,11 +30,13 @@ def check_parts(model):
     _check_called("`final_norm`", model.final_norm, "output", needs)
     shape = getattr(model.input, "shape", None)
     if isinstance(model.input, dict):
-        shape = {"token_ids", "mask"} == set(model.input) and (None, None)
+        others = set(model.input) - {"token_ids"}
+        shape = others in _OTHERS and (None, None)
     if not shape or len(shape) != 2:
         raise ValueError(
             f"{needs}; the input of this {kind} is {model.input!r}, expected "
-            "token ids (B, N), or a dict of `token_ids` and `mask`."
+            "token ids (B, N), or a dict of `token_ids` and `mask`, or of "
+            "`token_ids` and `prefix_length`."
         )
 
 

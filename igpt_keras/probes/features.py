@@ -7,6 +7,8 @@ from keras import ops
 from igpt_keras.backend import current_strategy
 from igpt_keras.probes.check_parts import check_parts
 from igpt_keras.probes.labels import check_labels
+from igpt_keras.probes.whole_inputs import input_names
+from igpt_keras.probes.whole_inputs import whole_inputs
 
 
 def extract_features(model, dataset, path=None):
@@ -15,7 +17,9 @@ def extract_features(model, dataset, path=None):
     Layer `l < L` is the post-norm input of attention in block `l`, layer `L`
     the output of the final norm (section 2.4 of the paper, and the blog's
     footnote E: not the raw residual stream). Features come from the training
-    forward pass, start token and shift included.
+    forward pass, start token and shift included. Of a model of
+    `attention="prefix_causal"` the prefix is the whole image: it was trained to
+    do without the causal mask, and is read without it (AIM, section 3.2).
 
     The network that computes them is kept with the model, so that a second call
     does not trace it again.
@@ -30,7 +34,9 @@ def extract_features(model, dataset, path=None):
             whole numbers `(B,)`, such as a finite `tf.data.Dataset` or a list
             of array pairs. For a BERT model `token_ids` may be the dict with a
             `mask`, as `mask_tokens(dataset, labels=True)` makes (section 4.6);
-            without one nothing is hidden. Empty batches are passed over.
+            without one nothing is hidden. So it may be one with a
+            `prefix_length`; 0 gives features under a causal mask. Empty
+            batches are passed over.
         path: path of a `.npy` file to write the features to, where they are
             more than memory holds; an existing one is replaced. Defaults to
             none.
@@ -97,7 +103,7 @@ class FeatureExtractor:
 
     def __init__(self, model):
         self.model = model = getattr(model, "igpt", model)
-        self.takes_mask = isinstance(model.input, dict)
+        self.names = input_names(model)
         self.feature_model = FeatureModel(model)
 
     @property
@@ -158,10 +164,10 @@ class FeatureExtractor:
         inputs = token_ids
         if not isinstance(inputs, dict):
             inputs = {"token_ids": token_ids}
-        if self.takes_mask:
+        inputs = whole_inputs(self.names, inputs)
+        if "mask" in inputs:
             # As numbers, for Keras's tracing under tf.distribute.
-            mask = inputs.get("mask", ops.zeros_like(inputs["token_ids"]))
-            inputs = {**inputs, "mask": ops.cast(mask, "int32")}
+            inputs["mask"] = ops.cast(inputs["mask"], "int32")
         if keras.backend.standardize_dtype(labels.dtype) == "bool":
             labels = ops.cast(labels, "int32")
         # Other labels as they are: a cast would cut fractions off.
@@ -191,8 +197,8 @@ class FeatureExtractor:
             raise ValueError("The probe dataset is empty: it has no image.")
 
     def _check_batch(self, inputs, labels):
-        if self.takes_mask and "mask" not in inputs:
-            inputs["mask"] = np.zeros(inputs["token_ids"].shape, "bool")
+        inputs = whole_inputs(self.names, inputs)
+        inputs = {k: ops.convert_to_numpy(x) for k, x in inputs.items()}
         check_inputs = getattr(self.model, "check_inputs", self._check_inputs)
         check_inputs(inputs if len(inputs) > 1 else inputs["token_ids"])
         labels = check_labels(labels)
@@ -249,6 +255,11 @@ def _split(batch):
     return inputs, np.asarray(labels)
 
 
+def block_input(block):
+    """The symbolic states that go into a block, whatever else it is told."""
+    return keras.tree.flatten(block.input)[0]
+
+
 class FeatureModel(keras.Model):
     """Pooled features `(B, L + 1, D)` of a batch, and its labels.
 
@@ -261,16 +272,16 @@ class FeatureModel(keras.Model):
         super().__init__(name="features", dtype="float32", autocast=False)
         self.states = keras.Model(
             model.input,
-            [block.input for block in model.blocks] + [model.final_norm.output],
+            [block_input(block) for block in model.blocks]
+            + [model.final_norm.output],
             dtype=model.final_norm.dtype_policy,
         )
         self.norms = [block.attention_norm for block in model.blocks]
 
     def call(self, inputs):
-        labels = inputs["labels"]
-        if "mask" in inputs:
-            inputs = {key: inputs[key] for key in ("token_ids", "mask")}
-        else:
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        if len(inputs) == 1:
             inputs = inputs["token_ids"]
         return {"features": self.features(inputs), "labels": labels}
 

@@ -5,6 +5,8 @@ from keras import ops
 from igpt_keras.backend import balance_replicas
 from igpt_keras.probes.check_layers import check_layers
 from igpt_keras.probes.features import FeatureModel
+from igpt_keras.probes.whole_inputs import input_names
+from igpt_keras.probes.whole_inputs import whole_inputs
 
 # Section 3.1 of the paper tries 30, 10, 3, ... on ImageNet.
 LEARNING_RATES = (30.0, 10.0, 3.0, 1.0, 0.3)
@@ -70,7 +72,7 @@ class ProbeGrid(keras.Model):
                 f"{learning_rates!r}."
             )
         model.trainable = False
-        self.takes_mask = isinstance(model.input, dict)
+        self.names = input_names(model)
         self.feature_model = FeatureModel(model)
         self.num_classes = num_classes
         self.layer_numbers = layers
@@ -112,7 +114,7 @@ class ProbeGrid(keras.Model):
         return self.grid_accuracy.accuracies()
 
     def call(self, inputs):
-        features = self.feature_model.features(self._with_mask(inputs))
+        features = self.feature_model.features(self._whole(inputs))
         features = ops.stop_gradient(
             ops.take(features, np.array(self.layer_numbers), axis=1)
         )
@@ -123,10 +125,10 @@ class ProbeGrid(keras.Model):
             logits = ops.einsum("bpd,rpdc->brpc", features, self.kernel)
         return logits + self.bias
 
-    def _with_mask(self, inputs):
+    def _whole(self, inputs):
         """What the model takes, of token ids alone too."""
-        if self.takes_mask and not isinstance(inputs, dict):
-            return {"token_ids": inputs, "mask": ops.zeros_like(inputs)}
+        if self.names and not isinstance(inputs, dict):
+            return whole_inputs(self.names, {"token_ids": inputs})
         return inputs
 
     def compute_loss(

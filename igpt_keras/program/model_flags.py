@@ -11,7 +11,7 @@ from igpt_keras.program import shared_flags
 flags.disclaim_key_flags()
 
 _ORDER = re.compile("raster|columns|reversed|spiral|z_curve|random:[0-9]+")
-_ATTENTION = re.compile("causal|none|block_causal:[1-9][0-9]*")
+_ATTENTION = re.compile("causal|none|prefix_causal|block_causal:[1-9][0-9]*")
 
 
 def define_dtype():
@@ -73,13 +73,15 @@ def define_variant():
     flags.DEFINE_string(
         "attention",
         None,
-        "causal, or block_causal:K to predict squares of K x K tokens at once "
-        "(XTRA). Defaults to causal, and to none for BERT.",
+        "causal, prefix_causal to see a prefix of a random length from both "
+        "sides (AIM), or block_causal:K to predict squares of K x K tokens at "
+        "once (XTRA). Defaults to causal, and to none for BERT.",
     )
     flags.register_validator(
         "attention",
         lambda value: value is None or _ATTENTION.fullmatch(value),
-        message="expected causal, none or block_causal:K, with a K such as 2",
+        message="expected causal, none, prefix_causal or block_causal:K, with "
+        "a K such as 2",
     )
 
 

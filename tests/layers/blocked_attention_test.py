@@ -18,7 +18,7 @@ LENGTHS = [1, 3, 8, 11]
 def small_blocks(monkeypatch):
     monkeypatch.setattr(blocked_attention, "block_size", lambda length: BLOCK)
     monkeypatch.setattr(
-        blocked_attention, "attends_by_kernel", lambda dtype: False
+        blocked_attention, "attends_by_kernel", lambda *_: False
     )
 
 
@@ -39,7 +39,9 @@ def in_numpy(queries, keys, values, upstream, causal):
     )
     scale = q.shape[-1] ** -0.5
     scores = q @ k.swapaxes(2, 3) * scale
-    if causal:
+    if isinstance(causal, np.ndarray):
+        scores = np.where(causal, scores, -np.inf)
+    elif causal:
         length = q.shape[2]
         seen = np.tril(np.ones((length, length), bool))
         scores = np.where(seen, scores, -np.inf)
@@ -57,12 +59,14 @@ def in_numpy(queries, keys, values, upstream, causal):
     return [x.swapaxes(1, 2) for x in found]
 
 
-def attend(tensors, upstream, causal, dtype="float32"):
+def attend(tensors, upstream, causal, dtype="float32", **options):
     """The same of the layer's function; gradients in float32."""
 
     def attended(tensors):
         queries, keys, values = (ops.cast(tensors[i], dtype) for i in range(3))
-        return blocked_attention.attend(queries, keys, values, causal)
+        return blocked_attention.attend(
+            queries, keys, values, causal, **options
+        )
 
     def product(tensors):
         return ops.sum(ops.cast(attended(tensors), "float32") * upstream)
@@ -94,6 +98,21 @@ def test_is_what_attending_at_once_is(causal):
         array(ops.dot_product_attention(*tensors, is_causal=causal)),
         atol=1e-6,
     )
+
+
+def test_a_prefix_sees_itself_whole():
+    *tensors, upstream = draw(11)
+    lengths = np.array([0, 6], "int32")
+    positions = np.arange(11)
+    seen = positions <= np.maximum(lengths[:, None], positions)[..., None]
+    expected = in_numpy(*tensors, upstream, seen[:, None])
+    found = attend(np.stack(tensors), upstream, True, prefix_length=lengths)
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+    at_once = ops.dot_product_attention(
+        *map(ops.convert_to_tensor, tensors), mask=seen[:, None]
+    )
+    np.testing.assert_allclose(found[0], array(at_once), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype, bits", [("bfloat16", 8), ("float16", 11)])

@@ -17,6 +17,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
+from igpt_keras import data  # noqa: E402
 from igpt_keras import program  # noqa: E402
 from igpt_keras import training  # noqa: E402
 
@@ -202,6 +203,9 @@ def test_order_and_attention_of_pretrain():
     args.model_resolution = 8
     model = program.call(training.build_igpt, args)
     assert (model.order, model.attention) == ("spiral", "block_causal:4")
+    args = recipe.parse("pretrain", **{**flags, "attention": "prefix_causal"})
+    sets = program.call(data.TokenSets, args, tokenizer=None, batch_size=8)
+    assert sets.takes_prefix
     with pytest.raises(
         IllegalFlagValueError, match="expected an order, such as"
     ):
