@@ -51,7 +51,9 @@ REST = (
     "smaller_than_the_codes or of_images_or_tokens or both_losses_of or "
     "bound_that_is_not or only_the_head_learns or revived_codes or "
     "later_batches or vq_vae_tokenizer_test or from_a_generator or "
-    "targets_as_lists or trains_the_trunk or lora"
+    "targets_as_lists or trains_the_trunk or lora or a_draft_that_is or "
+    "whatever_is_beside or runs_equal or image_of_one_token or greedy_tokens "
+    "or (joint_distribution and not top_k)"
 )
 
 
