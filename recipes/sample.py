@@ -67,6 +67,15 @@ def define_flags():
         lower_bound=0,
         upper_bound=1,
     )
+    flags.DEFINE_string(
+        "draft",
+        None,
+        "A smaller model of the same tokens, as for --model, whose tokens the "
+        "model checks several at a time. What is drawn stays the model's.",
+    )
+    flags.DEFINE_integer(
+        "draft_tokens", 4, "Tokens of --draft at a time.", lower_bound=1
+    )
     shared_flags.define_seed("what is drawn")
     flags.DEFINE_bool(
         "animate", False, "Also write GIFs of the pictures filling in."
@@ -77,6 +86,7 @@ def define_flags():
 
 def main(args):
     model, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
+    draft = generation.open_draft(args.draft, model, tokenizer)
     resolution = generation.picture_resolution(model, tokenizer)
     embedding = getattr(model, "igpt", model).embedding
     length, order = embedding.sequence_length, embedding.permutation
@@ -101,6 +111,7 @@ def main(args):
             tokenizer=tokenizer,
             token_ids=np.zeros((num_samples, length), "int32"),
             given=np.zeros(length, "bool"),
+            draft=draft,
             verbose=1,
         )
         left |= reports.write_samples(
@@ -115,6 +126,7 @@ def main(args):
             tokenizer=tokenizer,
             pictures=pictures,
             num_completions=args.completions,
+            draft=draft,
             verbose=1,
         )
         names = reports.distinct_names(files)

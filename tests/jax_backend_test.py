@@ -60,7 +60,9 @@ REST = (
     "compiled_draws or quantizer_built or frequent_tokens or "
     "fresh_losses or decoding_equals or weight_of_the_class or "
     "edges_of_the_unit or starts_from_002 or takes_integers or "
-    "read_the_feature or sample_weights_weigh or rounded_products"
+    "read_the_feature or sample_weights_weigh or rounded_products or "
+    "a_draft_that_is or whatever_is_beside or runs_equal or "
+    "image_of_one_token or greedy_tokens or (joint_distribution and not top_k)"
 )
 
 

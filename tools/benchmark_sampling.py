@@ -8,6 +8,12 @@ one pass over the whole image for every token, of which a few passes are timed
 and scaled; and, where `torch` and `transformers` are installed, ImageGPT of
 Hugging Face with its cache. Compilation is not timed. The ratios are what to
 compare; they are of the least times.
+
+    python tools/benchmark_sampling.py --model=igpt_micro_cifar10 \
+        --draft=runs/nano
+
+takes trained weights, without which a draft says nothing, and draws whole
+images with the draft too.
 """
 
 import importlib.util
@@ -33,6 +39,13 @@ def define_flags():
         ("released_passes", 8, "Passes of the released way that are timed."),
     ):
         flags.DEFINE_integer(name, default, text, lower_bound=1)
+    flags.DEFINE_string(
+        "model", None, "Weights in place of fresh ones; the shape is theirs."
+    )
+    flags.DEFINE_string("draft", None, "Weights of a smaller model, to draft.")
+    flags.DEFINE_integer(
+        "draft_tokens", 4, "Tokens of --draft at a time.", lower_bound=1
+    )
     flags.DEFINE_string("output", None, "JSON file to write.")
 
 
@@ -49,19 +62,52 @@ def matmul_rate(size=1024, repeats=5):
     return 2 * size**3 / min(seconds) / 1e9
 
 
-def ours(args):
-    """Whole images, half images and single passes, as functions."""
+def build(args):
+    """The model, of the shape that flags say or that its weights have."""
     import igpt_keras
 
-    model = igpt_keras.IGPT(
-        vocabulary_size=args.colours,
-        sequence_length=args.tokens,
-        num_layers=args.layers,
-        num_heads=args.heads,
-        hidden_dim=args.width,
-        head="normal",
-    )
+    if args.model is None:
+        return igpt_keras.IGPT(
+            vocabulary_size=args.colours,
+            sequence_length=args.tokens,
+            num_layers=args.layers,
+            num_heads=args.heads,
+            hidden_dim=args.width,
+            head="normal",
+        )
+    model, _ = igpt_keras.open_weights(args.model)
+    args.colours, args.tokens = model.vocabulary_size, model.sequence_length
+    args.layers, args.heads = model.num_layers, model.num_heads
+    args.width = model.hidden_dim
+    return model
+
+
+def ours(args, counts):
+    """Whole images, half images and single passes, as functions.
+
+    With a draft also whole images drawn with it, which `counts` counts.
+    """
+    import igpt_keras
+
+    model = build(args)
     token_ids = igpt_keras.sample(model, args.images)
+    ways = {"whole": lambda: igpt_keras.sample(model, args.images)}
+    if args.draft is not None:
+        draft, _ = igpt_keras.open_weights(args.draft)
+
+        def drafted():
+            _, found = igpt_keras.sample(
+                model,
+                args.images,
+                draft=draft,
+                draft_tokens=args.draft_tokens,
+                return_acceptance=True,
+            )
+            total = {name: int(x.sum()) for name, x in found.items()}
+            counts["acceptance"] = total["accepted"] / max(total["drafted"], 1)
+            counts["tokens_per_pass"] = token_ids.size / total["passes"]
+
+        ways["draft"] = drafted
 
     def released():
         for _ in range(args.released_passes):
@@ -69,7 +115,7 @@ def ours(args):
 
     half = token_ids[:, : args.tokens // 2]
     return {
-        "whole": lambda: igpt_keras.sample(model, args.images),
+        **ways,
         "half": lambda: igpt_keras.sample(model, args.images, prompt=half),
         "released": released,
     }
@@ -121,7 +167,8 @@ def main(argv):
     del argv
     args = flags.FLAGS
     rate = matmul_rate()
-    ways = ours(args)
+    counts = {}
+    ways = ours(args, counts)
     if all(map(importlib.util.find_spec, ("torch", "transformers"))):
         ways["hugging_face"] = hugging_face(args)
     else:
@@ -134,10 +181,12 @@ def main(argv):
         "half_to_whole": least["half"] / least["whole"],
         **{
             f"whole_to_{name}": least["whole"] / least[name]
-            for name in ("released", "hugging_face")
+            for name in ("released", "hugging_face", "draft")
             if name in least
         },
     }
+    for name, count in counts.items():
+        print(f"{name:26} {count:.4f}")
     print(
         f"{args.images} images of {args.tokens} tokens, {args.layers} layers "
         f"of width {args.width}, {args.heads} heads, {args.colours} colours\n"
@@ -160,6 +209,7 @@ def main(argv):
             "matmul_gflops": rate,
             "seconds": seconds,
             "ratios": ratios,
+            **counts,
         }
         text = json.dumps(document, indent=2) + "\n"
         pathlib.Path(args.output).write_text(text)

@@ -24,6 +24,8 @@ def complete(
     top_p=None,
     seed=0,
     verbose=0,
+    draft=None,
+    draft_tokens=4,
 ):
     """Keeps a part of each picture, and has the model draw the rest.
 
@@ -54,6 +56,8 @@ def complete(
         top_p: as in `sample`.
         seed: int >= 0. Defaults to 0.
         verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
+        draft: as in `sample`.
+        draft_tokens: as in `sample`.
 
     Returns:
         uint8 `(P, num_completions, R, R, 3)`, nothing chosen or left out.
@@ -93,6 +97,8 @@ def complete(
         top_p=top_p,
         seed=seed,
         verbose=verbose,
+        draft=draft,
+        draft_tokens=draft_tokens,
     )
     return completed.reshape(-1, num_completions, *completed.shape[1:])
 

@@ -1,3 +1,4 @@
+import collections
 import time
 
 import keras
@@ -12,6 +13,8 @@ from igpt_keras.terminal import verbosity
 _CACHE_BYTES = 4 * 2**30
 _MOST = 64
 
+_DRAFT = ("acceptance", "tokens_per_pass")
+
 
 def fill_pictures(
     model,
@@ -23,6 +26,8 @@ def fill_pictures(
     top_p=None,
     seed=0,
     verbose=0,
+    draft=None,
+    draft_tokens=4,
 ):
     """Draws the tokens that are not given, and shows the pictures.
 
@@ -42,7 +47,11 @@ def fill_pictures(
         top_p: optional float.
         seed: int. Defaults to 0.
         verbose: 0 or 1. Whether to show a progress bar of the tokens that are
-            drawn, with pictures and tokens per second. Defaults to 0.
+            drawn, with pictures and tokens per second; of a draft the share of
+            its tokens that were accepted, and tokens per pass of the model.
+            Defaults to 0.
+        draft: as in `sample`.
+        draft_tokens: as in `sample`.
 
     Returns:
         uint8 `(S, R, R, 3)`.
@@ -60,12 +69,13 @@ def fill_pictures(
     progress = keras.utils.Progbar(
         count * drawn,
         unit_name="token",
-        stateful_metrics=["images_per_second", "tokens_per_second"],
+        stateful_metrics=["images_per_second", "tokens_per_second", *_DRAFT],
         verbose=verbosity(verbose),
     )
     # A bar from the start: the first batch takes long.
     progress.update(0, finalize=False)
     begin, done, pictures = time.perf_counter(), 0, []
+    totals = collections.Counter()
     # Every batch has as many, so that the loop is traced once.
     batches = -(-count // _at_a_time(model))
     size = -(-count // batches)
@@ -84,7 +94,14 @@ def fill_pictures(
                 top_k=top_k,
                 top_p=top_p,
                 seed=int(generator.integers(2**31)),
+                draft=draft,
+                draft_tokens=draft_tokens,
+                return_acceptance=draft is not None,
             )
+            if draft is not None:
+                found, counts = found
+                totals["drawn"] += size * (length - start)
+                totals.update({k: int(x.sum()) for k, x in counts.items()})
             places = order[start:stop]
             places = places[~given[places]]
             rows[:, places] = found[:, places]
@@ -93,11 +110,21 @@ def fill_pictures(
             values = [
                 ("images_per_second", rate / drawn),
                 ("tokens_per_second", rate),
+                *_acceptance(totals),
             ]
             progress.update(done, values)
         shown = tokenizer.detokenize(rows[:real])
         pictures.append(keras.ops.convert_to_numpy(shown))
     return np.concatenate(pictures)
+
+
+def _acceptance(totals):
+    """What the bar says of a draft, nothing if there is none."""
+    if not totals["passes"]:
+        return []
+    # There are none of an image of one token.
+    acceptance = totals["accepted"] / max(totals["drafted"], 1)
+    return list(zip(_DRAFT, (acceptance, totals["drawn"] / totals["passes"])))
 
 
 def _drawn_runs(given):

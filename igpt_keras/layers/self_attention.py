@@ -188,17 +188,52 @@ class SelfAttention(keras.layers.Layer):
         start = (0, 0, position, 0)
         keys = ops.slice_update(keys, start, swap_heads(key))
         values = ops.slice_update(values, start, swap_heads(self.value(inputs)))
+        visible = ops.arange(keys.shape[2]) < position + count
+        return self._attend(query, keys, values, visible), keys, values
+
+    def extend(self, inputs, keys, values, positions):
+        """Attends from runs of new positions, of each image its own.
+
+        Each position sees those before it, and itself: what a network computes
+        that scores tokens of a draft.
+
+        Args:
+            inputs: float tensor `(B, G, D)`, the inputs at `positions`.
+            keys: float tensor `(B, H, M, K)`, filled below each image's first
+                position. All of it is read.
+            values: float tensor, as `keys`.
+            positions: int32 tensor `(B, G)`, of each image neighbours below
+                `M`.
+
+        Returns:
+            `(outputs, keys, values)`: `(B, G, D)`, and the two caches with
+            these positions filled in.
+        """
+        query, key = self.query(inputs), self.key(inputs)
+        shape = ops.shape(query)
+        # As of one image: `prepare` knows positions that all images share.
+        query, key = self.prepare(
+            ops.reshape(query, (1, -1, *shape[2:])),
+            ops.reshape(key, (1, -1, *shape[2:])),
+            self._places(ops.reshape(positions, (-1,))),
+        )
+        query, key = ops.reshape(query, shape), ops.reshape(key, shape)
+        keys = _fill(keys, swap_heads(key), positions)
+        values = _fill(values, swap_heads(self.value(inputs)), positions)
+        visible = ops.arange(keys.shape[2]) <= positions[:, None, :, None]
+        return self._attend(query, keys, values, visible), keys, values
+
+    def _attend(self, query, keys, values, visible):
+        """Outputs of queries `(B, G, H, K)` that see a part of the caches."""
         query = swap_heads(query)
         scores = batch_matmul(query, keys, transpose_y=True)
         scores = ops.cast(scores, "float32") * query.shape[-1] ** -0.5
-        visible = ops.arange(keys.shape[2]) < position + count
         scores = ops.where(visible, scores, -1e30)
         # `ops.softmax` warns where there is one position.
         weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
         weights = weights / ops.sum(weights, axis=-1, keepdims=True)
         attended = ops.matmul(ops.cast(weights, values.dtype), values)
-        outputs = self.output_projection(swap_heads(attended))
-        return outputs, keys, values
+        return self.output_projection(swap_heads(attended))
 
     def _places(self, positions):
         """Places in the image of positions in the order."""
@@ -218,3 +253,17 @@ class SelfAttention(keras.layers.Layer):
             "order": self.order,
             "square_side": self.square_side,
         }
+
+
+def _fill(cache, new, positions):
+    """A cache `(B, H, M, K)` with `new` `(B, H, G, K)` at `positions`."""
+    shape = ops.shape(cache)
+    rows = ops.arange(shape[0] * shape[1], dtype="int32")
+    rows = ops.reshape(rows, (-1, shape[1], 1))
+    indices = rows * shape[2] + positions[:, None, :]
+    filled = ops.scatter_update(
+        ops.reshape(cache, (-1, shape[3])),
+        ops.reshape(indices, (-1, 1)),
+        ops.reshape(new, (-1, shape[3])),
+    )
+    return ops.reshape(filled, shape)

@@ -150,6 +150,25 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         token = ops.cast(token, self.compute_dtype)
         return token + ops.cast(here, self.compute_dtype)
 
+    def extend(self, previous_token_ids, positions):
+        """Inputs at positions of the order, of each image its own.
+
+        Args:
+            previous_token_ids: int tensor `(B, G)`, the tokens before these
+                positions; ignored at position 0.
+            positions: int32 tensor `(B, G)`.
+
+        Returns:
+            Float tensor `(B, G, D)`.
+        """
+        token = ops.take(self.token_embedding, previous_token_ids, axis=0)
+        start = ops.convert_to_tensor(self.start_embedding)
+        token = ops.where((positions == 0)[..., None], start, token)
+        places = self.place(positions)
+        here = ops.take(self.position_embedding, places, axis=0)
+        token = ops.cast(token, self.compute_dtype)
+        return token + ops.cast(here, self.compute_dtype)
+
     def compute_output_shape(self, token_ids_shape, hidden_shape=None):
         return (*token_ids_shape, self.hidden_dim)
 

@@ -45,9 +45,9 @@ class TransformerBlock(keras.layers.Layer):
     `attention_norm` is where the paper takes the features of a layer.
 
     A subclass that sets `attention_class`, or overrides `activation` (float
-    `(B, N, 4 D)` to the same), is another network of which `call` and `decode`
-    are right; one that overrides `call` overrides `decode` with it, or is not
-    sampled from.
+    `(B, N, 4 D)` to the same), is another network of which `call`, `decode`
+    and `extend` are right; one that overrides `call` overrides these with it,
+    or is not sampled from, without `extend` not with a draft.
 
     Args:
         num_heads: int. Number of attention heads.
@@ -185,6 +185,16 @@ class TransformerBlock(keras.layers.Layer):
         """One position with cached keys and values: `SelfAttention.decode`."""
         attended, keys, values = self.attention.decode(
             self.attention_norm(inputs), keys, values, position
+        )
+        return self._add_branches(inputs, attended), keys, values
+
+    def extend(self, inputs, keys, values, positions):
+        """Runs of positions with cached keys and values, of each image its own.
+
+        `SelfAttention.extend`.
+        """
+        attended, keys, values = self.attention.extend(
+            self.attention_norm(inputs), keys, values, positions
         )
         return self._add_branches(inputs, attended), keys, values
 

@@ -252,9 +252,34 @@ def check_decodes(model):
         )
 
 
+def check_extends(model):
+    """Raises a `ValueError` if scoring a draft is another network's.
+
+    As `check_decodes`, which comes before, of `extend`.
+
+    Args:
+        model: an autoregressive `IGPT`.
+    """
+    parts = [model.embedding]
+    for block in model.blocks:
+        parts.append(block)
+        if _definer(block, "extend") == BLOCK:
+            parts.append(block.attention)
+    for part in parts:
+        if not _follows(part, "extend"):
+            raise ValueError(
+                f"{type(part).__name__} has a `decode` and no `extend` of its "
+                "own, which computes the same for runs of positions: sample "
+                "needs it with a draft. Define it as TransformerBlock and "
+                "SelfAttention do, or leave out draft."
+            )
+
+
 def _follows(layer, method):
     """Whether a method is defined where `call` is, or further down."""
     changing = {"call", "_body", "prefill"} - {method}
+    if method == "extend":
+        changing.add("decode")
     for place in (layer, *type(layer).__mro__):
         if method in vars(place):
             return True

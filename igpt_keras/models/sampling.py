@@ -6,9 +6,17 @@ from igpt_keras.backend import compile_rows
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import num_replicas
 from igpt_keras.layers.check_positive_ints import check_positive_ints
+from igpt_keras.models.check_draft import check_draft
+from igpt_keras.models.decoding import XLA_STEPS
+from igpt_keras.models.decoding import cache_lengths
+from igpt_keras.models.decoding import decode
+from igpt_keras.models.decoding import lengthen
+from igpt_keras.models.decoding import prefill
+from igpt_keras.models.draw import draw
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.own_network import check_decodes
 from igpt_keras.models.prompts import read_prompt
+from igpt_keras.models.speculative_sampler import SpeculativeSampler
 
 
 def sample(
@@ -20,6 +28,9 @@ def sample(
     top_p=None,
     seed=0,
     given=None,
+    draft=None,
+    draft_tokens=4,
+    return_acceptance=False,
 ):
     """Draws images from an autoregressive model, token by token in its order.
 
@@ -31,6 +42,12 @@ def sample(
     over the image. All steps run on the device, compiled once for every
     `num_samples`, length of prompt, `top_k` and `top_p`. The same seed gives
     the same tokens; every sample has its own random numbers.
+
+    With a `draft` each pass of the model scores several tokens that a smaller
+    one drew (Leviathan et al. 2023, Chen et al. 2023). The samples have the
+    distribution of the model alone, under `temperature`, `top_k` and `top_p`
+    too, which are applied to both. They are others than those of the same
+    seed without a draft, unless the most probable token is taken.
 
     Args:
         model: an `IGPT` with the autoregressive objective, or an
@@ -51,14 +68,24 @@ def sample(
             are not read. They must come first in the model's order: the left
             half of an image if that is `"columns"`. Defaults to the `P` of
             `prompt`.
+        draft: optional `IGPT` of the same tokens and order as the model, or an
+            `IGPTClassifier` around one. It pays where it costs a small part
+            of the model and is right about most tokens.
+        draft_tokens: int. Tokens that are drafted for a pass. Of more, more
+            are drafted in vain. Defaults to 4.
+        return_acceptance: bool. Whether to also return how the draft went.
+            Defaults to `False`.
 
     Returns:
-        int32 NumPy array `(num_samples, N)`, in raster order.
+        int32 NumPy array `(num_samples, N)`, in raster order. With
+        `return_acceptance` a tuple of it and a dict of int32 `(num_samples,)`:
+        `"drafted"` tokens; those of them that were `"accepted"`; `"passes"` of
+        the model until all samples that are drawn together were whole.
 
     Raises:
         ValueError: if the model cannot sample, its logits are not finite, as
             after divergence, what is given does not come first in its order,
-            or an argument is out of range.
+            the draft is of other tokens, or an argument is out of range.
 
     Example:
     >>> from igpt_keras import IGPT
@@ -66,6 +93,65 @@ def sample(
     >>> sample(model, num_samples=2).shape
     (2, 16)
     """
+    model = _check_model(model)
+    (num_samples,) = check_positive_ints(num_samples=num_samples)
+    temperature = _check_temperature(temperature)
+    if top_k is not None:
+        (top_k,) = check_positive_ints(top_k=top_k)
+    if top_p is not None and not 0 <= top_p <= 1:
+        raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
+    token_ids, counts = read_prompt(model, num_samples, prompt, given)
+    if temperature == 0:
+        temperature, top_k = 1.0, 1
+
+    if return_acceptance and draft is None:
+        raise ValueError(
+            "return_acceptance counts tokens of a draft, and there is none. "
+            "Pass draft, a smaller model, or leave out return_acceptance."
+        )
+    if draft is not None:
+        draft = check_draft(model, draft)
+        (draft_tokens,) = check_positive_ints(draft_tokens=draft_tokens)
+    shape = token_ids.shape if draft is None else (*token_ids.shape, 3)
+    inputs = {
+        "token_ids": token_ids,
+        "uniform": np.random.default_rng(seed).random(shape, dtype="float32"),
+        "temperature": np.full(num_samples, temperature, "float32"),
+    }
+    if model.takes_prefix and (counts != counts[0]).any():
+        # What is read from both sides has one length in a pass.
+        for count in np.unique(counts):
+            rows = counts == count
+            some = {name: x[rows] for name, x in inputs.items()}
+            found = _draw(model, some, counts[rows], top_k, top_p)
+            token_ids[rows] = found["token_ids"]
+        return token_ids
+    found = _draw(model, inputs, counts, top_k, top_p, draft, draft_tokens)
+    token_ids = found["token_ids"]
+    if not return_acceptance:
+        return token_ids
+    counted = ("drafted", "accepted", "passes")
+    return token_ids, {name: found[name] for name in counted}
+
+
+def _draw(model, inputs, counts, top_k, top_p, draft=None, draft_tokens=None):
+    """What a sampler finds, of images of which so many tokens are given."""
+    start = int(counts.min() if draft is None else counts.max())
+    if draft is not None or (counts > start).any():
+        inputs["counts"] = counts
+    with model_scope(model):
+        # Not `predict_on_batch`, which gives every replica the whole batch.
+        sampler = _sampler(
+            model, inputs, start, top_k, top_p, draft, draft_tokens
+        )
+        found = sampler.predict(inputs, batch_size=len(counts), verbose=0)
+    found = {name: np.asarray(x) for name, x in found.items()}
+    _check_finite(found, inputs["temperature"][0])
+    return found
+
+
+def _check_model(model):
+    """The autoregressive `IGPT` to sample from."""
     check_decodes(model)
     model = getattr(model, "igpt", model)
     if not isinstance(model, IGPT):
@@ -77,57 +163,28 @@ def sample(
             "sample needs an autoregressive IGPT. A BERT model predicts "
             "hidden tokens from both sides and defines no order to sample in."
         )
-    (num_samples,) = check_positive_ints(num_samples=num_samples)
-    temperature = _check_temperature(temperature)
-    if top_k is not None:
-        (top_k,) = check_positive_ints(top_k=top_k)
-    if top_p is not None and not 0 <= top_p <= 1:
-        raise ValueError(f"top_p must be in [0, 1], received {top_p}.")
-    token_ids, counts = read_prompt(model, num_samples, prompt, given)
-    if temperature == 0:
-        temperature, top_k = 1.0, 1
-
-    uniform = np.random.default_rng(seed).random(
-        token_ids.shape, dtype="float32"
-    )
-    inputs = {
-        "token_ids": token_ids,
-        "uniform": uniform,
-        "temperature": np.full(num_samples, temperature, "float32"),
-    }
-    if not model.takes_prefix or (counts == counts[0]).all():
-        return _draw(model, inputs, counts, top_k, top_p)
-    # What is read from both sides has one length in a pass.
-    for count in np.unique(counts):
-        rows = counts == count
-        some = {name: x[rows] for name, x in inputs.items()}
-        token_ids[rows] = _draw(model, some, counts[rows], top_k, top_p)
-    return token_ids
+    return model
 
 
-def _draw(model, inputs, counts, top_k, top_p):
-    """What `sample` returns, of images of which so many tokens are given."""
-    start, rows = int(counts.min()), len(counts)
-    if (counts > start).any():
-        inputs["counts"] = counts
-    with model_scope(model):
-        # Not `predict_on_batch`, which gives every replica the whole batch.
-        sampler = _sampler(model, inputs, start, top_k, top_p)
-        found = sampler.predict(inputs, batch_size=rows, verbose=0)
+def _check_finite(found, temperature):
     if not found["logits_are_finite"].all():
         raise ValueError(
             "The model's logits are not finite: it diverged. Sample from an "
             "earlier checkpoint."
         )
+    if not found.get("draft_is_finite", np.True_).all():
+        raise ValueError(
+            "The draft's logits are not finite: it diverged. Draft with an "
+            "earlier checkpoint of it, or leave it out."
+        )
     if not found["scaled_are_finite"].all():
         raise ValueError(
-            f"temperature={inputs['temperature'][0]:g} makes the logits "
-            "infinite. Take a larger one, or 0 for the most probable token."
+            f"temperature={temperature:g} makes the logits infinite. Take a "
+            "larger one, or 0 for the most probable token."
         )
-    return np.asarray(found["token_ids"])
 
 
-def _sampler(model, inputs, prompt_length, top_k, top_p):
+def _sampler(model, inputs, start, top_k, top_p, draft, draft_tokens):
     """The sampler of a model, its settings and shapes.
 
     Kept with the model, since tracing the loop takes longer than running it;
@@ -140,10 +197,18 @@ def _sampler(model, inputs, prompt_length, top_k, top_p):
         model.__dict__["_samplers"] = {}
     samplers = model.__dict__["_samplers"]
     # What was traced for the replicas of one strategy is not for another's.
-    shapes = (len(inputs["token_ids"]), "counts" in inputs, prompt_length)
+    shapes = (len(inputs["token_ids"]), "counts" in inputs, start)
     key = (*shapes, top_k, top_p, num_replicas(model))
+    if draft is not None:
+        # The sampler keeps the draft, so that no other has its numbers.
+        key = (*key, draft_tokens, *map(id, draft.variables))
     if key not in samplers:
-        samplers[key] = _Sampler(model, prompt_length, top_k, top_p)
+        if draft is None:
+            samplers[key] = _Sampler(model, start, top_k, top_p)
+        else:
+            samplers[key] = SpeculativeSampler(
+                model, draft, draft_tokens, start, top_k, top_p
+            )
     return samplers[key]
 
 
@@ -162,10 +227,6 @@ def _check_temperature(temperature):
             "for the most probable token."
         )
     return number
-
-
-# Of fewer steps XLA's compilation takes longer than all of them.
-XLA_STEPS = 128
 
 
 class _Sampler(keras.Model):
@@ -208,7 +269,7 @@ class _Sampler(keras.Model):
             # By so many: they may begin with more than the image's positions.
             missing = length * size - known
             caches = [
-                tuple(_lengthen(part, missing) for part in cache)
+                tuple(lengthen(part, missing) for part in cache)
                 for cache in caches
             ]
             known = length * size
@@ -251,108 +312,3 @@ class _Sampler(keras.Model):
                 token_ids, (0, places[i]), drawn[:, i : i + 1]
             )
         return token_ids, caches, finite, scaled_finite
-
-
-def cache_lengths(start, stop):
-    """Lengths that the caches grow through from `start` to `stop`.
-
-    A step reads the whole cache. Quarters of the image leave it little more
-    to read than is filled, and few loops to compile.
-    """
-    block = max(64, -(-stop // 4))
-    return [
-        min(end, stop)
-        for end in range(block, stop + block, block)
-        if end > start and start < stop
-    ]
-
-
-def _lengthen(cache, missing):
-    return ops.pad(cache, ((0, 0), (0, 0), (0, missing), (0, 0)))
-
-
-def prefill(model, token_ids, length, prefix_length=None):
-    """Caches of the first positions of a model's order, in one pass.
-
-    Args:
-        model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)` in raster order; only what is before `length`
-            in the model's is read.
-        length: int, `P >= 1`, of whole squares if the model predicts these.
-        prefix_length: int tensor `(B,)` if the model has prefixes: below `P`,
-            or positions after these would be missing from what they see.
-
-    Returns:
-        For each block `(keys, values)`, float `(B, H, P, K)`.
-    """
-    x = model.embedding(token_ids)[:, :length]
-    caches = []
-    told = {} if prefix_length is None else {"prefix_length": prefix_length}
-    for block in model.blocks:
-        x, keys, values = block.prefill(x, **told)
-        caches.append((keys, values))
-    return caches
-
-
-def decode(model, token_ids, caches, position):
-    """Logits of one position from the tokens before it and their caches.
-
-    Args:
-        model: an autoregressive `IGPT`.
-        token_ids: int32 `(B, N)` in raster order; only what is before
-            `position` in the model's is read.
-        caches: for each block `(keys, values)`, float `(B, H, M, K)` with
-            `M > position`, filled below it. Each is an array of its own,
-            which a loop updates in place.
-        position: int32 scalar, in the model's order; the first of a square if
-            the model predicts these.
-
-    Returns:
-        `(logits, caches)`: float32 `(B, G, V)`, `G` being 1 or the tokens of a
-        square, and the caches with these positions.
-    """
-    size = model.embedding.square_side**2
-    earlier = ops.maximum(position - size, 0)
-    places = model.embedding.place(earlier + np.arange(size, dtype="int32"))
-    previous = ops.take(token_ids, places, axis=1)
-    x = model.embedding.decode(previous, position)
-    filled = []
-    for block, (keys, values) in zip(model.blocks, caches):
-        x, keys, values = block.decode(x, keys, values, position)
-        filled.append((keys, values))
-    return model.head(model.final_norm(x)), filled
-
-
-def draw(logits, uniform, top_k=None, top_p=None):
-    """Draws one token a row by inverting the cumulative distribution.
-
-    Args:
-        logits: float `(B, V)`, already divided by the temperature.
-        uniform: float `(B,)` in [0, 1).
-        top_k: as in `sample`; ties go to the lower token id.
-        top_p: as in `sample`; applied after `top_k`.
-
-    Returns:
-        int32 `(B,)`.
-    """
-    probabilities = ops.softmax(ops.cast(logits, "float32"))
-    # Most probable first; a stable sort, so rank 0 is what argmax returns.
-    order = ops.argsort(-probabilities, axis=-1)
-    ranked = ops.take_along_axis(probabilities, order, axis=-1)
-    rank = ops.arange(ranked.shape[-1])
-    kept = ops.ones_like(ranked, "bool")
-    if top_k is not None:
-        kept = ops.logical_and(kept, rank < top_k)
-        ranked = ranked * ops.cast(kept, ranked.dtype)
-        ranked = ranked / ops.sum(ranked, axis=-1, keepdims=True)
-    if top_p is not None:
-        before = ops.cumsum(ranked, axis=-1) - ranked
-        kept = ops.logical_and(kept, ops.logical_or(before < top_p, rank == 0))
-        ranked = ranked * ops.cast(kept, ranked.dtype)
-    cumulative = ops.cumsum(ranked, axis=-1)
-    # Just under the total, so that rounding cannot pass the last kept token.
-    threshold = uniform[:, None] * cumulative[:, -1:] * (1 - 1e-6)
-    passed = ops.logical_and(cumulative > threshold, ranked > 0)
-    chosen = ops.argmax(ops.cast(passed, "int32"), axis=-1)
-    token_ids = ops.take_along_axis(order, chosen[:, None], axis=-1)[:, 0]
-    return ops.cast(token_ids, "int32")

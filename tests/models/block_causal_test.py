@@ -10,8 +10,8 @@ from tiny import array
 import igpt_keras
 from igpt_keras import codec
 from igpt_keras.layers import pixel_order
-from igpt_keras.models.sampling import decode
-from igpt_keras.models.sampling import prefill
+from igpt_keras.models.decoding import decode
+from igpt_keras.models.decoding import prefill
 from igpt_keras.reports.pictures import first_half
 
 # Of a 4x4 image, row by row.

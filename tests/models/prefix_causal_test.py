@@ -14,8 +14,8 @@ from igpt_keras.codec.exact_network import ExactNetwork
 from igpt_keras.layers import SelfAttention
 from igpt_keras.layers import TransformerBlock
 from igpt_keras.layers import pixel_order
-from igpt_keras.models.sampling import decode
-from igpt_keras.models.sampling import prefill
+from igpt_keras.models.decoding import decode
+from igpt_keras.models.decoding import prefill
 
 LENGTHS = np.array([0, 5, 15, 16], "int32")
 

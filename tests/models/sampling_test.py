@@ -9,10 +9,10 @@ from tiny import array
 
 import igpt_keras
 from igpt_keras.models import sampling
-from igpt_keras.models.sampling import cache_lengths
-from igpt_keras.models.sampling import decode
-from igpt_keras.models.sampling import draw
-from igpt_keras.models.sampling import prefill
+from igpt_keras.models.decoding import cache_lengths
+from igpt_keras.models.decoding import decode
+from igpt_keras.models.decoding import prefill
+from igpt_keras.models.draw import draw
 
 
 @pytest.mark.parametrize("position_scale", [1.0, 20.0])

@@ -13,8 +13,8 @@ from igpt_keras.codec.exact_network import ExactNetwork
 from igpt_keras.layers import SelfAttention
 from igpt_keras.layers import TransformerBlock
 from igpt_keras.layers import pixel_order
+from igpt_keras.models.decoding import decode
 from igpt_keras.models.resize_positions import resize_positions
-from igpt_keras.models.sampling import decode
 from igpt_keras.reports.drawings import filling
 from igpt_keras.reports.pictures import first_half
 

@@ -82,6 +82,51 @@ def test_completions(preset, prompts, tmp_path, capsys):
     assert "tokens_per_second" in printed and "images_per_second" in printed
 
 
+def test_a_draft_is_counted(preset, prompts, tmp_path, capsys):
+    flags = {"draft": preset, "draft_tokens": 3, "seed": 5}
+    recipe.run(
+        "sample",
+        model=preset,
+        num_samples=2,
+        prompt=prompts,
+        completions=1,
+        output=tmp_path / "out",
+        **flags,
+    )
+    # It is the model: 4 tokens a pass, of 16, and of the 8 of a half.
+    printed = capsys.readouterr().out
+    assert printed.count("acceptance: 1.0000 - tokens_per_pass: 4.0000") == 2
+    model, tokenizer = igpt_keras.open_weights(preset)
+    files = [prompts / "one.png", prompts / "two.png"]
+    expected = igpt_keras.complete(
+        model,
+        tokenizer,
+        files,
+        num_completions=1,
+        seed=5,
+        draft=model,
+        draft_tokens=3,
+    )
+    for name, pictures in zip(("one", "two"), expected):
+        found = pixels_of(tmp_path / "out" / f"completion_{name}_0.png")
+        np.testing.assert_array_equal(found, pictures[0])
+
+
+def test_a_draft_of_other_tokens_is_refused(preset, tmp_path):
+    colours = np.linspace(-0.5, 0.5, 33).reshape(11, 3)
+    other = igpt_keras.PaletteTokenizer(colours)
+    tiny.model().save_to_preset(tmp_path / "palette", tokenizer=other)
+    tiny.model(order="columns").save_to_preset(tmp_path / "order")
+    flags = {"model": preset, "output": tmp_path / "out"}
+    for name, message in (
+        ("palette", "another tokenizer than the model's"),
+        ("order", "order='raster' and draft 'columns'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe.run("sample", **flags, draft=tmp_path / name)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def temperatures(monkeypatch):
     """Those that are drawn at, of a model that draws black."""
