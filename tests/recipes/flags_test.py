@@ -30,6 +30,7 @@ REQUIRED = {
     "detect_outliers": {"model": "x", "dataset": "x", "output": "x"},
     "evaluate": {"model": "x", "dataset": "x"},
     "finetune": {"model": "x", "dataset": "x"},
+    "isoflop": {"command": "x", "budgets": "1e9"},
     "linear_probe": {"model": "x", "dataset": "x"},
     "linear_probe_sgd": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
