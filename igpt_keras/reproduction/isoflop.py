@@ -144,12 +144,10 @@ def isoflop_sizes(count, min_layers, max_layers, aspect_ratio):
             "differ. Ask for fewer --sizes, or raise --max_layers."
         )
     depths = []
-    for left, depth in zip(
-        range(count)[::-1], np.geomspace(min_layers, max_layers, count)
-    ):
+    for depth in np.geomspace(min_layers, max_layers, count):
+        # What is pushed up here is caught up with, as steps only grow.
         least = depths[-1] + 1 if depths else min_layers
-        # The rest has to fit below the bound.
-        depths.append(min(max(round(depth), least), max_layers - left))
+        depths.append(max(round(depth), least))
     return [
         {
             "num_layers": depth,
@@ -215,8 +213,6 @@ def plan_isoflop(
                     "--max_layers or --batch_size."
                 )
             own = {"steps": steps, "period": steps, "pictures": 0}
-            # After the last step: the end's own probe is enough.
-            own["probe_every"] = 2 * steps
             plan.append(
                 {
                     "run": Run(
