@@ -93,7 +93,13 @@ def preset_path(preset):
 
 
 def architecture(
-    preset: str, vocabulary_size: int, model_resolution: int, objective: str
+    preset: str,
+    vocabulary_size: int,
+    model_resolution: int,
+    objective: str,
+    num_layers: int | None = None,
+    num_heads: int | None = None,
+    hidden_dim: int | None = None,
 ) -> dict:
     """Constructor arguments of an `IGPT` of a size, for other tokens.
 
@@ -102,9 +108,29 @@ def architecture(
         vocabulary_size: int. Tokens.
         model_resolution: int. Side of the grid of tokens.
         objective: `"autoregressive"` or `"bert"`.
+        num_layers: int. In place of the preset's, as the next two.
+        num_heads: int. Divides `hidden_dim`.
+        hidden_dim: int.
+
+    Raises:
+        ValueError: if it does not.
     """
-    return {
+    given = {
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "hidden_dim": hidden_dim,
+    }
+    size = {
         **IGPT[preset],
+        **{key: value for key, value in given.items() if value is not None},
+    }
+    if size["hidden_dim"] % size["num_heads"]:
+        raise ValueError(
+            f"hidden_dim={size['hidden_dim']} is not divisible by num_heads="
+            f"{size['num_heads']}. Choose another --hidden_dim or --num_heads."
+        )
+    return {
+        **size,
         "vocabulary_size": vocabulary_size,
         "sequence_length": model_resolution**2,
         "objective": objective,

@@ -66,7 +66,7 @@ def main(args):
     program.call(
         training.device_mesh,
         args,
-        num_heads=presets.IGPT[args.preset]["num_heads"],
+        num_heads=args.num_heads or presets.IGPT[args.preset]["num_heads"],
         batch_size=args.batch_size or batch_size,
     )
     pretrain.main(args)

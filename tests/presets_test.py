@@ -89,3 +89,18 @@ def test_training_flops_of_the_paper():
         del size["num_heads"]
         step = presets.count_training_flops(**size, batch_size=128)
         assert step * 1e6 == pytest.approx(flops, rel=0.02)
+
+
+def test_another_size_than_the_presets():
+    shape = {"num_layers": 3, "num_heads": 5, "hidden_dim": 40}
+    size = presets.architecture("igpt_s", 17, 8, "bert", **shape)
+    assert size == {
+        **shape,
+        "vocabulary_size": 17,
+        "sequence_length": 64,
+        "objective": "bert",
+    }
+    deeper = presets.architecture("igpt_s", 17, 8, "bert", num_layers=30)
+    assert (deeper["num_layers"], deeper["hidden_dim"]) == (30, 512)
+    with pytest.raises(ValueError, match="hidden_dim=40 is not divisible by"):
+        presets.architecture("igpt_l", 17, 8, "bert", hidden_dim=40)

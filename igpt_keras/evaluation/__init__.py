@@ -4,6 +4,7 @@ from igpt_keras.evaluation.attentive_report import ATTENTIVE_EPOCHS
 from igpt_keras.evaluation.attentive_report import attentive_report
 from igpt_keras.evaluation.class_scores import class_scores
 from igpt_keras.evaluation.finetuning_scores import finetuning_scores
+from igpt_keras.evaluation.fit_isoflop import fit_isoflop
 from igpt_keras.evaluation.grid_report import grid_report
 from igpt_keras.evaluation.layer_alignment import layer_alignment
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS

@@ -12,6 +12,22 @@ flags.disclaim_key_flags()
 
 _ORDER = re.compile("raster|columns|reversed|spiral|z_curve|random:[0-9]+")
 _ATTENTION = re.compile("causal|none|prefix_causal|block_causal:[1-9][0-9]*")
+SIZE = {
+    "num_layers": "Blocks",
+    "num_heads": "Attention heads, which divide the width",
+    "hidden_dim": "Width",
+}
+
+
+def define_size():
+    """`--num_layers`, `--num_heads`, `--hidden_dim`."""
+    for name, what in SIZE.items():
+        flags.DEFINE_integer(
+            name,
+            None,
+            f"{what}, in place of --preset's; all else is as for that.",
+            lower_bound=1,
+        )
 
 
 def define_dtype():
@@ -86,7 +102,7 @@ def define_variant():
 
 
 def define_model(sizes, mask_rate):
-    """`--preset`, `--init`, `--objective`, `--mask_rate`, `--dtype`, ...
+    """`--preset`, `--num_layers`, `--init`, `--objective`, `--dtype`, ...
 
     Args:
         sizes: names of presets.
@@ -98,7 +114,15 @@ def define_model(sizes, mask_rate):
         list(sizes),
         "Size of the network. Defaults to that of --init.",
     )
+    define_size()
     run_flags.define_init()
+    for name in SIZE:
+        flags.register_multi_flags_validator(
+            [name, "init"],
+            lambda values: None in values.values(),
+            message=f"--{name} is of fresh weights, and those of --init have "
+            "their own size. Leave it out.",
+        )
     flags.DEFINE_enum(
         "objective",
         "autoregressive",

@@ -20,6 +20,9 @@ from igpt_keras.reports.figures import draw_probe_curve
 from igpt_keras.reports.figures import draw_probe_curves
 from igpt_keras.reports.figures import draw_reconstructions
 from igpt_keras.reports.figures import draw_samples
+from igpt_keras.reports.isoflop_page import draw_isoflop
+from igpt_keras.reports.isoflop_page import isoflop_plan
+from igpt_keras.reports.isoflop_page import write_isoflop_page
 from igpt_keras.reports.model_card import write_model_card
 from igpt_keras.reports.outliers import draw_losses
 from igpt_keras.reports.outliers import outlier_rows

@@ -1,6 +1,8 @@
 from igpt_keras import presets
 from igpt_keras.reports.memory import describe_memory
 
+_SIZE = ("num_layers", "num_heads", "hidden_dim")
+
 
 def describe_run(config):
     """What a pretraining run depends on, its size and its cost, as text.
@@ -9,14 +11,16 @@ def describe_run(config):
         config: dict of everything it depends on, as in its `config.json`; all
             of it is shown. Read are `preset`, `objective`, `input_resolution`,
             `model_resolution`, `vocabulary_size`, `steps`, `batch_size`,
-            `learning_rate` and `head`; if there, `dtype`, `remat`,
-            `micro_batches`, `num_devices` and `device_memory`.
+            `learning_rate` and `head`; if there, `num_layers`, `num_heads`,
+            `hidden_dim`, `dtype`, `remat`, `micro_batches`, `num_devices` and
+            `device_memory`.
     """
     architecture = presets.architecture(
         config["preset"],
         config["vocabulary_size"],
         config["model_resolution"],
         config["objective"],
+        **{key: config.get(key) for key in _SIZE},
     )
     matrices = {
         key: architecture[key]

@@ -27,6 +27,14 @@ def markdown_table(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def duration(seconds):
+    """Seconds in the unit that suits, as text."""
+    for name, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
 def files_left(directory, files):
     """What a run left, a line each of what is there.
 

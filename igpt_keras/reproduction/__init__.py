@@ -1,5 +1,10 @@
-"""The paper's figures and tables: what to run, and what to make of it."""
+"""Experiments of many runs: what to run, and what to make of it."""
 
+from igpt_keras.reproduction.isoflop import isoflop_points
+from igpt_keras.reproduction.isoflop import isoflop_sizes
+from igpt_keras.reproduction.isoflop import plan_isoflop
+from igpt_keras.reproduction.isoflop import read_pretraining
+from igpt_keras.reproduction.isoflop import shared_tokens
 from igpt_keras.reproduction.pages import PAGES
 from igpt_keras.reproduction.price import describe_prices
 from igpt_keras.reproduction.price import price

@@ -1,6 +1,7 @@
 import shlex
 
 from igpt_keras import presets
+from igpt_keras.reports.tables import duration
 from igpt_keras.reports.tables import table
 from igpt_keras.training import finetuning_schedule
 
@@ -77,14 +78,6 @@ def _cells(cost, throughput):
     gib = cost["disk_bytes"] / 2**30
     time = duration(cost["flops"] / throughput)
     return [f"{cost['flops']:.3g}", time, f"{gib:,.1f} GiB"]
-
-
-def duration(seconds):
-    """Seconds in the unit that suits, as text."""
-    for name, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {name}"
-    return f"{seconds:.0f} seconds"
 
 
 def _price(recipe, flags, source):

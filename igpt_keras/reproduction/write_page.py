@@ -1,7 +1,7 @@
 import pathlib
 
 from igpt_keras import reports
-from igpt_keras.reproduction.price import duration
+from igpt_keras.reports.tables import duration
 from igpt_keras.reproduction.price import price
 from igpt_keras.reproduction.run import in_order
 from igpt_keras.storage.json_file import write_json

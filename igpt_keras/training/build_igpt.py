@@ -18,6 +18,9 @@ def build_igpt(
     dtype=None,
     seed=0,
     weights=None,
+    num_layers=None,
+    num_heads=None,
+    hidden_dim=None,
 ):
     """A network of a run's shape, always with the same fresh weights.
 
@@ -36,13 +39,23 @@ def build_igpt(
         seed: int. Of the weights. Defaults to 0.
         weights: list of arrays of `open_start`, in place of these. Defaults to
             none.
+        num_layers: int. In place of the preset's, as the next two; see
+            `presets.architecture`.
+        num_heads: int.
+        hidden_dim: int.
 
     Returns:
         An `IGPT`.
     """
     keras.utils.set_random_seed(seed)
     size = presets.architecture(
-        preset, vocabulary_size, model_resolution, objective
+        preset,
+        vocabulary_size,
+        model_resolution,
+        objective,
+        num_layers,
+        num_heads,
+        hidden_dim,
     )
     model = IGPT(
         **size,

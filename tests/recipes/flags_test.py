@@ -31,6 +31,7 @@ REQUIRED = {
     "detect_outliers": {"model": "x", "dataset": "x", "output": "x"},
     "evaluate": {"model": "x", "dataset": "x"},
     "finetune": {"model": "x", "dataset": "x"},
+    "isoflop": {"command": "x", "budgets": "1e9"},
     "linear_probe": {"model": "x", "dataset": "x"},
     "linear_probe_sgd": {"model": "x", "dataset": "x"},
     "pretrain": {"dataset": "x", "preset": "igpt_s"},
@@ -109,6 +110,9 @@ PRETRAIN = {
     "dataset": "digits",
     "input_resolution": 4,
     "preset": "igpt_micro",
+    "num_layers": 4,
+    "num_heads": 3,
+    "hidden_dim": 24,
     "objective": "bert",
     "mask_rate": 0.6,
     "head": "normal",
@@ -142,9 +146,9 @@ def test_flags_of_pretrain(fitted, tmp_path):
     model = found["model"]
     config = model.get_config()
     for key, value in {
-        "num_layers": 8,
-        "num_heads": 4,
-        "hidden_dim": 96,
+        "num_layers": 4,
+        "num_heads": 3,
+        "hidden_dim": 24,
         "sequence_length": 16,
         "vocabulary_size": 5,
         "objective": "bert",
@@ -210,6 +214,13 @@ def test_order_and_attention_of_pretrain():
         IllegalFlagValueError, match="expected an order, such as"
     ):
         recipe.parse("pretrain", **{**flags, "order": "diagonal"})
+
+
+@pytest.mark.parametrize("name", ["num_layers", "num_heads", "hidden_dim"])
+def test_weights_to_start_from_have_their_own_size(name):
+    flags = {"dataset": "digits", "init": "x", name: 8}
+    with pytest.raises(IllegalFlagValueError, match=f"--{name} is of fresh"):
+        recipe.parse("pretrain", **flags)
 
 
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])

@@ -149,6 +149,8 @@ def test_size_and_cost_of_a_run():
     del size["num_heads"], size["objective"]
     flops = presets.count_training_flops(**size, batch_size=128)
     assert f"FLOPs per step          {flops:.3g}" in text
+    text = reports.describe_run({**config, "num_layers": 47})
+    assert f"{1_375_226_880 - 12 * 1536**2 - 2 * 1536:,}" in text
     text = reports.describe_run({**config, "learning_rate": 0.1})
     assert "Table 5" not in text
     silent = {**config, "input_resolution": 64}

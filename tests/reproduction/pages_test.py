@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from igpt_keras import presets
+from igpt_keras.reports.tables import duration
 from igpt_keras.reproduction import PAGES
 from igpt_keras.reproduction import SCALES
 from igpt_keras.reproduction import in_order
 from igpt_keras.reproduction import price
 from igpt_keras.reproduction import write_page
-from igpt_keras.reproduction.price import duration
 
 RECORD = {"seconds": 90.0, "hardware": "2 cores", "diverged": False}
 
