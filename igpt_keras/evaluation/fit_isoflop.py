@@ -122,6 +122,11 @@ class _Curve:
                 f"the {best}, at {10**self.minimum:.3g} parameters, is outside "
                 f"the sizes ({tried})"
             )
+        lowest = np.argmin(self.y)
+        if lowest in (0, self.sizes - 1):
+            # A parabola that fits badly has its vertex inside nevertheless.
+            end = "largest" if lowest else "smallest"
+            return f"the {end} size is the best: none beyond it is worse"
         return None
 
     def minima(self, coefficients):

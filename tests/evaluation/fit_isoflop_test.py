@@ -114,6 +114,22 @@ def test_a_minimum_outside_the_sizes_is_left_out():
     np.testing.assert_allclose(found["parameters"]["exponent"], 0.4)
 
 
+@pytest.mark.parametrize(
+    "reverse, end", [(False, "smallest"), (True, "largest")]
+)
+def test_an_end_that_is_the_best_shows_no_optimum(reverse, end):
+    """Where the parabola that fits these has its vertex inside."""
+    losses = np.array([2.46, 2.64, 3.02, 3.43])
+    if reverse:
+        losses = losses[::-1]
+    sizes = np.array([6208, 30912, 92544, 209536])
+    if reverse:
+        sizes = 6208 * 209536 / sizes[::-1]
+    found = fit_isoflop([1e12] * 4, sizes, 1e12 / sizes, losses)
+    reason = found["curves"][0]["reason"]
+    assert reason == f"the {end} size is the best: none beyond it is worse"
+
+
 def test_few_sizes_and_few_budgets():
     columns = study(sizes=SIZES[:2])
     found = fit_isoflop(*columns)
