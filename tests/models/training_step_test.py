@@ -117,7 +117,14 @@ def test_no_weight_moves_further_than_the_rate_in_mixed_bfloat16(kind):
         assert abs(step - 1) < 0.01, f"{variable.path}: {step}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "autoregressive",
+        pytest.param("bert", marks=pytest.mark.large),
+        pytest.param("classifier", marks=pytest.mark.large),
+    ],
+)
 def test_accumulation_over_halves_is_the_whole_batch(kind):
     found = []
     for parts in (1, 2):

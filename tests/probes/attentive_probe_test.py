@@ -108,6 +108,7 @@ def test_each_probe_moves_as_if_alone():
             assert np.abs(one[0, 0] - other).max() > 5 * limit
 
 
+@pytest.mark.compiled
 def test_fresh_probes_know_nothing_and_learn():
     """A token's class, which the mean over sixteen of them hides."""
     x, y = data()
