@@ -13,8 +13,8 @@ demo: .venv/installed
 	$(BIN)/python recipes/sample.py --model=igpt_micro_cifar10 \
 		--prompt=$(PHOTOS) --output=runs/photos
 	$(BIN)/python recipes/pretrain.py --dataset=placed_digits \
-		--preset=igpt_nano --vocabulary_size=17 --batch_size=32 --steps=300 \
-		--period=75 --probe_every=150 --run_dir=runs/demo
+		--preset=igpt_nano --vocabulary_size=17 --batch_size=20 --steps=440 \
+		--period=110 --probe_every=220 --run_dir=runs/demo
 
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest -n auto --dist worksteal

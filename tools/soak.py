@@ -10,6 +10,7 @@ checkpoint, bit for bit. `soak.json` in the directory says what was done to it.
 """
 
 import json
+import os
 import pathlib
 import random
 import shlex
@@ -122,7 +123,9 @@ def disturb(run, run_dir, generator, place):
 
 
 def newest_step(run_dir):
-    steps = [int(path.name[5:]) for path in run_dir.rglob("step_*")]
+    # Not `rglob`, which fails on a directory that is renamed meanwhile.
+    found = (name for _, names, _ in os.walk(run_dir) for name in names)
+    steps = [int(name[5:]) for name in found if name.startswith("step_")]
     return max(steps, default=0)
 
 
