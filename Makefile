@@ -7,8 +7,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 # Completes two photos with the weights that come along; then pretrains on
 # handwritten digits, probes every layer, samples.
-PHOTOS = $(shell $(BIN)/python -c "import sklearn.datasets as d; \
-	print(d.__path__[0])")/images
+# Found without importing scikit-learn, which takes seconds.
+PHOTOS = $(shell $(BIN)/python -c "import importlib.util as i; \
+	print(i.find_spec('sklearn').submodule_search_locations[0])")/datasets/images
 demo: .venv/installed
 	$(BIN)/python recipes/sample.py --model=igpt_micro_cifar10 \
 		--prompt=$(PHOTOS) --output=runs/photos
