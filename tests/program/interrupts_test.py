@@ -11,6 +11,8 @@ from igpt_keras.program import interrupts
 def restore_handlers():
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.getsignal(number) for number in numbers]
+    # A job in the background is born deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in zip(numbers, handlers):
         signal.signal(number, handler)
