@@ -72,11 +72,10 @@ def block_size(length):
     return 64 if length <= 512 else 128
 
 
-def _blocks(length, in_part):
-    """`(start, stop, visible)`: its queries, and the keys before `visible`.
-
-    `in_part` is whether no block meets keys that come after its queries.
-    """
+def _blocks(length, causal, prefix_length):
+    """`(start, stop, visible)`: its queries, and the keys before `visible`."""
+    # A prefix may reach beyond any block.
+    in_part = causal and prefix_length is None
     size = block_size(length)
     starts = range(0, length, size)
     stops = [min(start + size, length) for start in starts]
@@ -89,8 +88,7 @@ def _blocks(length, in_part):
 def _attend_in_blocks(queries, keys, values, causal, prefix_length):
     """Of heads `(B, H, N, K)`."""
     outputs = []
-    in_part = causal and prefix_length is None
-    for block in _blocks(queries.shape[2], in_part):
+    for block in _blocks(queries.shape[2], causal, prefix_length):
         # Side by side the blocks would be in memory side by side.
         heads = run_after(outputs[-1:], queries, keys, values)
         query, key, value = _take(*heads, block)
@@ -173,8 +171,7 @@ def _gradients(
     query_parts, key_parts, value_parts = [], [], []
     key_sum = value_sum = None
     after = [mean]
-    in_part = causal and prefix_length is None
-    for block in reversed(_blocks(queries.shape[2], in_part)):
+    for block in reversed(_blocks(queries.shape[2], causal, prefix_length)):
         start, stop, visible = block
         heads = run_after(after, queries, keys, values)
         query, key, value = _take(*heads, block)

@@ -141,14 +141,8 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         """
         size = self.square_side**2
         previous = ops.reshape(previous_token_ids, (-1, size))
-        token = ops.take(self.token_embedding, previous, axis=0)
-        start = ops.convert_to_tensor(self.start_embedding)
-        token = ops.where(position == 0, start, token)
-        place = self.place(position + np.arange(size, dtype="int32"))
-        here = ops.take(self.position_embedding, place, axis=0)
-        # Cast before the sum, as `call` does.
-        token = ops.cast(token, self.compute_dtype)
-        return token + ops.cast(here, self.compute_dtype)
+        positions = position + np.arange(size, dtype="int32")
+        return self._embed(previous, positions, position == 0)
 
     def extend(self, previous_token_ids, positions):
         """Inputs at positions of the order, of each image its own.
@@ -161,11 +155,17 @@ class TokenAndPositionEmbedding(keras.layers.Layer):
         Returns:
             Float tensor `(B, G, D)`.
         """
-        token = ops.take(self.token_embedding, previous_token_ids, axis=0)
+        return self._embed(
+            previous_token_ids, positions, (positions == 0)[..., None]
+        )
+
+    def _embed(self, previous, positions, is_start):
+        """Tokens, or the start where it is one, at positions of the order."""
+        token = ops.take(self.token_embedding, previous, axis=0)
         start = ops.convert_to_tensor(self.start_embedding)
-        token = ops.where((positions == 0)[..., None], start, token)
-        places = self.place(positions)
-        here = ops.take(self.position_embedding, places, axis=0)
+        token = ops.where(is_start, start, token)
+        here = ops.take(self.position_embedding, self.place(positions), axis=0)
+        # Cast before the sum, as `call` does.
         token = ops.cast(token, self.compute_dtype)
         return token + ops.cast(here, self.compute_dtype)
 

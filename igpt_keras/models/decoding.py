@@ -79,11 +79,7 @@ def decode(model, token_ids, caches, position):
     places = model.embedding.place(earlier + np.arange(size, dtype="int32"))
     previous = ops.take(token_ids, places, axis=1)
     x = model.embedding.decode(previous, position)
-    filled = []
-    for block, (keys, values) in zip(model.blocks, caches):
-        x, keys, values = block.decode(x, keys, values, position)
-        filled.append((keys, values))
-    return model.head(model.final_norm(x)), filled
+    return _go_on(model, "decode", x, caches, position)
 
 
 def extend(model, ordered_ids, caches, positions):
@@ -104,8 +100,13 @@ def extend(model, ordered_ids, caches, positions):
     earlier = ops.maximum(positions - 1, 0)
     previous = ops.take_along_axis(ordered_ids, earlier, axis=1)
     x = model.embedding.extend(previous, positions)
+    return _go_on(model, "extend", x, caches, positions)
+
+
+def _go_on(model, method, x, caches, where):
+    """Logits and caches of new inputs, by that method of every block."""
     filled = []
     for block, (keys, values) in zip(model.blocks, caches):
-        x, keys, values = block.extend(x, keys, values, positions)
+        x, keys, values = getattr(block, method)(x, keys, values, where)
         filled.append((keys, values))
     return model.head(model.final_norm(x)), filled

@@ -204,8 +204,9 @@ class IGPT(CheckedModel):
 
         # === Functional model ===
         tensors = input_tensors(sequence_length, pattern)
-        told = {k: tensors[k] for k in tensors if k == "prefix_length"}
-        if told:
+        told = {}
+        if pattern == PREFIX:
+            told["prefix_length"] = tensors["prefix_length"]
             check_takes_prefix(blocks[0])
         x = embedding(tensors["token_ids"], tensors.get("mask"))
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)

@@ -245,12 +245,9 @@ def draw_accuracy_curves(path, curves, chance):
     axes.axhline(
         100 * chance, color="tab:gray", linestyle=":", label="largest class"
     )
-    axes.set_title("validation accuracy; a dot where it is best")
-    axes.set_xlabel("epochs of the training images")
-    axes.set_ylabel("accuracy, per cent")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    title = "validation accuracy; a dot where it is best"
+    x_label, y_label = "epochs of the training images", "accuracy, per cent"
+    save_chart(path, axes, title, x_label, y_label)
 
 
 def draw_chart(path, title, x_label, y_label, series, logarithmic=False):
@@ -270,12 +267,17 @@ def draw_chart(path, title, x_label, y_label, series, logarithmic=False):
         axes.plot(x, y, "o-", markersize=4, label=name)
     if logarithmic:
         axes.set_xscale("log")
+    save_chart(path, axes, title, x_label, y_label, dpi=100)
+
+
+def save_chart(path, axes, title, x_label, y_label, dpi=120):
+    """Writes axes that lines were drawn in, with words, grid and legend."""
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    axes.figure.savefig(path, dpi=dpi, bbox_inches="tight")
 
 
 def probe_curve_image(history):

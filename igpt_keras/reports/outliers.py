@@ -1,6 +1,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from igpt_keras.reports.figures import save_chart
 from igpt_keras.reports.tables import markdown_table
 
 
@@ -66,9 +67,6 @@ def draw_losses(path, losses):
     for name, nats in losses.items():
         density = np.histogram(nats, edges)[0] / len(nats)
         axes.stairs(100 * density, edges, label=name, fill=False, linewidth=1.5)
-    axes.set_title("what images cost the model")
-    axes.set_xlabel("nats per token")
-    axes.set_ylabel("per cent of the set's images")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    title = "what images cost the model"
+    y_label = "per cent of the set's images"
+    save_chart(path, axes, title, "nats per token", y_label)

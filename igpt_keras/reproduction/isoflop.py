@@ -197,13 +197,12 @@ def plan_isoflop(
                 flags.get("objective", "autoregressive"),
                 **size,
             )
-            matrices = {
-                key: whole[key]
-                for key in ("vocabulary_size", "sequence_length", *size)
-                if key != "num_heads"
-            }
             flops = presets.count_training_flops(
-                **matrices, batch_size=batch_size
+                vocabulary_size=vocabulary_size,
+                sequence_length=whole["sequence_length"],
+                num_layers=size["num_layers"],
+                hidden_dim=size["hidden_dim"],
+                batch_size=batch_size,
             )
             steps = int(budget / flops)
             if not steps:
