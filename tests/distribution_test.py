@@ -9,14 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-# `training.fit` has its own in `training/layouts_test.py`.
-TOLERANCE = {
-    "bert-float32": 1e-5,
-    "classifier-float32": 1e-5,
-    "prefix-float32": 1e-5,
-    "autoregressive-mixed_bfloat16": 2e-2,
-}
-
+# `training.fit` has its own test, `training/layouts_test.py`.
 PROGRAM = """
 import contextlib, sys
 import keras, numpy as np, tensorflow as tf, tiny, igpt_keras
@@ -112,14 +105,25 @@ np.savez(
 """
 
 
-def test_two_replicas_equal_one(tmp_path, subprocess_environment):
+@pytest.mark.parametrize(
+    "cases",
+    [
+        ["bert-float32", "prefix-float32"],
+        pytest.param(
+            ["classifier-float32", "autoregressive-mixed_bfloat16"],
+            marks=pytest.mark.large,
+        ),
+    ],
+)
+def test_two_replicas_equal_one(cases, tmp_path, subprocess_environment):
     for replicas in ("1", "2"):
         result = forked.run(
-            ["-c", PROGRAM, replicas, tmp_path, *TOLERANCE],
+            ["-c", PROGRAM, replicas, tmp_path, *cases],
             env=subprocess_environment,
         )
         assert result.returncode == 0, result.stderr[-4000:]
-    for case, tolerance in TOLERANCE.items():
+    for case in cases:
+        tolerance = 2e-2 if case.endswith("bfloat16") else 1e-5
         one, two = (np.load(tmp_path / f"{case}-{n}.npz") for n in (1, 2))
         assert np.isfinite(one["weights"]).all()
         for key in ("weights", "loss", "val_loss", "accuracy", "features"):

@@ -63,7 +63,7 @@ def loss_and_gradients(model, objective, way):
     [
         ("autoregressive", "eager"),
         ("bert", "eager"),
-        ("bert", "xla"),
+        pytest.param("bert", "xla", marks=pytest.mark.large),
         pytest.param("autoregressive", "xla", marks=pytest.mark.large),
     ],
 )

@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 def evaluate(tmp_path):
     def evaluate(model, dataset, **changes):
         path = tmp_path / "deep" / "output.json"
-        flags = {"batch_size": 7, "output": path, **changes}
+        flags = {"batch_size": 40, "output": path, **changes}
         recipe.run("evaluate", model=model, dataset=dataset, **flags)
         return json.loads(path.read_text())
 

@@ -17,6 +17,12 @@ from igpt_keras import probes  # noqa: E402
 
 SPLITS = ("train", "validation", "test")
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+# Most of the time is what a pass of the network takes, whatever is in it.
+BATCH_SIZE = 1000
+
+
+def linear_probe(**flags):
+    return recipe.run("linear_probe", batch_size=BATCH_SIZE, **flags)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +33,7 @@ def preset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def probed(preset, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("results") / "run"
-    metrics = recipe.run(
-        "linear_probe",
+    metrics = linear_probe(
         model=f"keras:{preset}",
         dataset="digits",
         concat=2,
@@ -41,7 +46,7 @@ def probed(preset, tmp_path_factory):
 
 def features_of(preset, split):
     model, tokenizer = igpt_keras.open_weights(preset)
-    sets = data.TokenSets(tokenizer, batch_size=64)
+    sets = data.TokenSets(tokenizer, batch_size=BATCH_SIZE)
     examples = sets.evaluation(data.open_split("digits", split, 4))
     return igpt_keras.extract_features(model, examples.tokens)
 
@@ -138,7 +143,7 @@ def test_says_what_stands_beside(probed, capsys):
 def check_other_readings(metrics, preset):
     """Of the same images as the linear probes, with the layers' own numbers."""
     model, tokenizer = igpt_keras.open_weights(preset)
-    sets = data.TokenSets(tokenizer, batch_size=64)
+    sets = data.TokenSets(tokenizer, batch_size=BATCH_SIZE)
     splits = {s: data.open_split("digits", s, 4) for s in SPLITS}
     splits["train"] = splits["train"].stratified(200)
     for name in ("validation", "test"):
@@ -175,8 +180,7 @@ def check_other_readings(metrics, preset):
 
 
 def test_layers_and_images_that_are_asked_for(preset, tmp_path, capsys):
-    metrics = recipe.run(
-        "linear_probe",
+    metrics = linear_probe(
         model=preset,
         dataset="digits",
         layers="3,1",
@@ -236,14 +240,13 @@ def test_refuses(changes, message, preset, tmp_path):
     changes = {key: values.get(value, value) for key, value in changes.items()}
     arguments = {"model": preset, "dataset": "digits", **changes}
     with pytest.raises((ValueError, flags.Error), match=message):
-        recipe.run("linear_probe", **arguments, run_dir=tmp_path / "run")
+        linear_probe(**arguments, run_dir=tmp_path / "run")
 
 
 def test_bert_votes_under_masks(tmp_path, capsys):
     """What each of the masks gives, by features under it."""
     preset = tiny.save_preset(tmp_path / "preset", "bert")
-    metrics = recipe.run(
-        "linear_probe",
+    metrics = linear_probe(
         model=preset,
         dataset="digits",
         layers="1",
@@ -256,7 +259,7 @@ def test_bert_votes_under_masks(tmp_path, capsys):
     assert masks["num_masks"] == 3
     assert "the class that most of these give" in capsys.readouterr().out
     model, tokenizer = igpt_keras.open_weights(preset)
-    sets = data.TokenSets(tokenizer, 64, "bert", mask_rate=0.4, seed=2)
+    sets = data.TokenSets(tokenizer, BATCH_SIZE, "bert", mask_rate=0.4, seed=2)
     train, test = (
         sets.evaluation(data.open_split("digits", split, 4))
         for split in ("train", "test")
@@ -293,8 +296,7 @@ def test_bert_votes_under_masks(tmp_path, capsys):
 def test_features_on_disk_change_nothing(preset, probed, tmp_path):
     """And do not stay there."""
     run, metrics = probed
-    found = recipe.run(
-        "linear_probe",
+    found = linear_probe(
         model=f"keras:{preset}",
         dataset="digits",
         concat=2,

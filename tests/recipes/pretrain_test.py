@@ -277,7 +277,7 @@ def test_probes_of_other_datasets(tmp_path):
         tmp_path / "run",
         dataset=f"folder:{tmp_path / 'mine' / '0'}",
         probe_datasets=f"digits,folder:{tmp_path / 'pair'}",
-        batch_size=8,
+        batch_size=20,
         steps=4,
         probe_every=2,
         probe_layers="0,2",

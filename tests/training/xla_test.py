@@ -43,7 +43,13 @@ def build(kind, jit_compile):
 
 @pytest.mark.parametrize(
     "kind",
-    ["bert", "vq_vae", pytest.param("classifier", marks=pytest.mark.large)],
+    [
+        "bert",
+        *(
+            pytest.param(kind, marks=pytest.mark.large)
+            for kind in ("vq_vae", "classifier")
+        ),
+    ],
 )
 def test_steps_are_the_same_compiled(kind):
     found = []
