@@ -1,4 +1,4 @@
-"""A figure, table or section of the paper, side by side with ours.
+"""A figure, table or section of the paper beside ours, or a study of our own.
 
     python recipes/reproduce.py --figure=2 --scale=laptop \
         --data_dir=tensorflow_datasets
@@ -24,17 +24,18 @@ KINDS = {
         for name in reproduction.PAGES
         if name.startswith(kind)
     ]
-    for kind in ("figure", "table", "section")
+    for kind in ("figure", "table", "section", "study")
 }
 
 
 def define_flags():
     for kind, names in KINDS.items():
-        flags.DEFINE_enum(kind, None, names, f"The paper's {kind}.")
+        whose = "Ours" if kind == "study" else "The paper's"
+        flags.DEFINE_enum(kind, None, names, f"{whose}: a {kind}.")
     flags.register_multi_flags_validator(
         list(KINDS),
         lambda values: sum(v is not None for v in values.values()) == 1,
-        message="pass one of --figure, --table and --section",
+        message="pass one of --figure, --table, --section and --study",
     )
     flags.DEFINE_enum(
         "scale",
@@ -67,7 +68,7 @@ def define_flags():
 
 
 def main(args):
-    given = zip(KINDS, (args.figure, args.table, args.section))
+    given = zip(KINDS, (args.figure, args.table, args.section, args.study))
     (name,) = (f"{kind}_{value}" for kind, value in given if value is not None)
     seeds = range(args.seeds)
     pages = {

@@ -8,6 +8,7 @@ from igpt_keras.reproduction.probe_pages import table_1
 from igpt_keras.reproduction.probe_pages import table_2
 from igpt_keras.reproduction.training_pages import section_a1
 from igpt_keras.reproduction.training_pages import table_5
+from igpt_keras.reproduction.variants_page import study_variants
 
 # Functions of a `Scale` and of seeds to a `Page`.
 PAGES = {
@@ -21,4 +22,5 @@ PAGES = {
     "table_5": table_5,
     "section_4.4": section_4_4,
     "section_a1": section_a1,
+    "study_variants": study_variants,
 }

@@ -110,6 +110,8 @@ def _price(recipe, flags, source):
     else:
         # The network and an untrained one.
         seen = 2 * images / 3
+        if "attentive" in flags:
+            seen += flags["attentive_epochs"] * trained_on / 3
     checkpoints = _CHECKPOINTS.get(recipe, 0)
     return {
         "steps": steps,

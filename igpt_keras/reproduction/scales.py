@@ -20,6 +20,8 @@ class Scale:
         search: dict of flags of the runs that a learning rate is searched by.
         variants: str. Preset that section A.1 is tried on.
         high_rate: float. A learning rate too high for it.
+        study: dict of flags of the pretraining runs of studies of our own.
+        study_probe: dict of flags of their linear probes.
         throughput: float. FLOPs a second that its device does, by which it is
             priced.
     """
@@ -36,6 +38,8 @@ class Scale:
     search: dict
     variants: str
     high_rate: float
+    study: dict
+    study_probe: dict
     throughput: float
 
 
@@ -65,6 +69,8 @@ SCALES = {
         search={"steps": 300, "probe_images": 0},
         variants="igpt_nano",
         high_rate=0.1,
+        study={"steps": 800, "probe_images": 0},
+        study_probe={"probe_images": 10_000, "attentive_epochs": 5},
         throughput=3e10,
     ),
     # CIFAR-10 as it is: an hour or two a run on one accelerator.
@@ -88,6 +94,8 @@ SCALES = {
         search={"steps": 1000, "probe_images": 0},
         variants="igpt_micro",
         high_rate=0.1,
+        study={},
+        study_probe={"attentive_epochs": 20},
         throughput=1e13,
     ),
     "paper": Scale(
@@ -108,6 +116,8 @@ SCALES = {
         search={},
         variants="igpt_s",
         high_rate=0.03,
+        study={},
+        study_probe={"attentive_epochs": 20},
         throughput=1e14,
     ),
 }

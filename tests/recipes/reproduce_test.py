@@ -19,11 +19,13 @@ TINY = dataclasses.replace(
         "probe_images": 0,
         "pictures": 0,
         "evaluation_images": 40,
+        "num_layers": 2,
     },
     sizes={"igpt_nano": {"steps": 2, "period": 1}},
     main="igpt_nano",
     labelled=("digits",),
-    probe={"probe_images": 200, "evaluation_images": 40, "layers": "0,4,8"},
+    concat=2,
+    probe={"probe_images": 200, "evaluation_images": 40, "layers": "0,1,2"},
 )
 
 
@@ -47,7 +49,7 @@ def test_runs_and_draws(tiny, tmp_path, capfd):
         ).read_text()
     )
     layers, accuracies = page["charts"][0]["series"]["digits"]
-    assert layers == [0, 4, 8]
+    assert layers == [0, 1, 2]
     rows = metrics["probe"]
     assert accuracies == [100 * row["test_accuracy"] for row in rows]
     assert (output / "figure_2_laptop_1.png").is_file()

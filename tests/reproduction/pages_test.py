@@ -52,6 +52,7 @@ def made_up(run):
         "test_masks": masks,
         "probes": {},
         "validation_nats_per_token": losses[-1],
+        "test_nats_per_token": losses[-2],
         "progress": {
             "probes": probes,
             "epochs": [
@@ -63,6 +64,8 @@ def made_up(run):
     if run.recipe == "linear_probe":
         found |= {
             "concatenated": {"test_accuracy": 0.5},
+            "neighbors": {"test_accuracy": accuracies[0]},
+            "attentive": {"test_accuracy": accuracies[2]},
             "raw_pixels_test_accuracy": 0.3,
             "untrained_test_accuracy": 0.2,
             "test_images": 10_000,
@@ -272,4 +275,53 @@ def test_durations():
         "2.5 hours",
         "2.3 days",
         "1,157.4 days",
+    ]
+
+
+def test_epochs_of_attentive_probes_are_priced():
+    runs = in_order(PAGES["study_variants"](SCALES["paper"], [0]).runs)
+    pretrained, probe = (run for run in runs if "raster_causal" in run.name)
+    step = price(pretrained)["flops"] / price(pretrained)["steps"]
+    # 60,000 images by two networks, 45,000 twenty times; a third of a step.
+    passes = (2 * 60_000 + 20 * 45_000) / 3
+    np.testing.assert_allclose(price(probe)["flops"], passes * step / 128)
+
+
+def test_variants_are_read_in_three_ways(tmp_path):
+    """The plain model first, and each other one beside it."""
+    page = PAGES["study_variants"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    for name, nats, read in (
+        ("pretrain_igpt_nano_study_raster_causal", 2.0, (0.5, 0.4, 0.6)),
+        ("pretrain_igpt_nano_study_spiral_causal", 2.1, (0.4, 0.5, 0.6)),
+    ):
+        results[name]["test_nats_per_token"] = nats
+        probed = results[f"probe_{name}_cifar10"]
+        probed["probe"][1]["test_accuracy"] = read[0]
+        probed["neighbors"]["test_accuracy"] = read[1]
+        probed["attentive"]["test_accuracy"] = read[2]
+    _, found = draw("study_variants", page, results, tmp_path)
+    row = [c["ours"] for c in found["cells"] if c["row"] == "raster, causal"]
+    assert row == ["2.0000", "50.0", "40.0", "60.0", "1"]
+    assert found["cells"][0]["row"] == "raster, causal"
+    of_spiral = [
+        trend
+        for trend in found["trends"]
+        if trend["statement"].startswith("spiral")
+    ]
+    differences = [trend["difference"] for trend in of_spiral]
+    np.testing.assert_allclose(differences, [0.1, 0.1, -0.1, 0], atol=1e-9)
+    verdicts = [trend["verdict"] for trend in of_spiral]
+    assert verdicts == ["one seed", "shown", "not shown", "cannot be told"]
+    # Nats of hidden tokens are not compared with those of all.
+    assert not any("any, none: more" in t["statement"] for t in found["trends"])
+    orders, attentions = (chart["series"] for chart in found["charts"])
+    assert (
+        list(orders) == "raster columns reversed spiral z_curve random".split()
+    )
+    assert list(attentions) == [
+        "causal",
+        "prefix_causal",
+        "block_causal 2",
+        "none",
     ]
