@@ -199,6 +199,9 @@ def test_commands_of_recipes_run(tmp_path, monkeypatch, capsys):
                 line += " --steps=2 --period=2 --evaluation_images=64"
         if "linear_probe.py" in line:
             line += " --probe_images=300 --evaluation_images=64"
+            line += " --batch_size=300"
+        if "evaluate.py" in line:
+            line += " --batch_size=300"
         if "linear_probe_sgd.py" in line:
             line += " --layers=0,1,2"
         if "--attentive" in line:

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 
+@pytest.mark.large
 def test_leaves_nothing_in_the_temporary_directory(tmp_path):
     """Not even what TensorFlow writes for the functions that it traces."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

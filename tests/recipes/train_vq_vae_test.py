@@ -95,7 +95,6 @@ def test_measures_are_of_the_pictures(tmp_path):
     assert saved["quantizers"][0]["psnr"] == pytest.approx(measured["psnr"])
 
 
-@pytest.mark.compiled
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     run(tmp_path / "whole")
     with recipe.stopped_at(3, monkeypatch):
