@@ -184,7 +184,7 @@ def main(argv):
     del argv
     args = flags.FLAGS
     size = {name: getattr(args, name) for name in _SIZE}
-    size |= {"threads": args.threads, "seed": 0}
+    size |= {"threads": args.threads, "seed": 0, "replicas": 1}
     rate = matmul_rate()
     ways = open_ways(args.ways, size, args.peer_python)
     try:

@@ -21,11 +21,14 @@ def ours(size):
 
     Args:
         size: namespace of `images`, `tokens`, `layers`, `heads`, `width`,
-            `colours`, `threads` (0: all) and `seed`.
+            `colours`, `threads` (0: all), `seed` and `replicas` (1, or logical
+            CPU devices that share the batch).
 
     Returns:
         A function that takes one step and returns its loss.
     """
+    import contextlib
+
     import keras
     import numpy as np
     import tensorflow as tf
@@ -38,14 +41,23 @@ def ours(size):
         tf.config.threading.set_intra_op_parallelism_threads(size.threads)
         tf.config.threading.set_inter_op_parallelism_threads(size.threads)
     keras.utils.set_random_seed(size.seed)
-    model = igpt_keras.IGPT(
-        size.colours, size.tokens, size.layers, size.heads, size.width
-    )
-    model.compile(training.paper_adam(1e-3))
+    scope = contextlib.nullcontext
+    if size.replicas > 1:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        devices = [tf.config.LogicalDeviceConfiguration()] * size.replicas
+        tf.config.set_logical_device_configuration(cpu, devices)
+        names = [f"CPU:{i}" for i in range(size.replicas)]
+        scope = tf.distribute.MirroredStrategy(names).scope
+    with scope():
+        model = igpt_keras.IGPT(
+            size.colours, size.tokens, size.layers, size.heads, size.width
+        )
+        model.compile(training.paper_adam(1e-3))
     generator = np.random.default_rng(size.seed)
     shape = (size.images, size.tokens)
     x = generator.integers(0, size.colours, shape).astype("int32")
-    model._symbolic_build(data_batch=(x, x))
+    with scope():
+        model._symbolic_build(data_batch=(x, x))
     step = train_step(model)
     data = tf.data.Dataset.from_tensors((x, x)).repeat()
     batches = step.iterate(lambda start: data, 0)
