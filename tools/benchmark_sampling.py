@@ -14,6 +14,12 @@ compare; they are of the least times.
 
 takes trained weights, without which a draft says nothing, and draws whole
 images with the draft too.
+
+    python tools/benchmark_sampling.py --lengths=64,256,1024 --batches=1,8,32 \
+        --picture=sampling.png
+
+also draws `--images` of other lengths, and other numbers of images of the
+shortest, and what a token of an image takes of each.
 """
 
 import importlib.util
@@ -23,6 +29,7 @@ import pathlib
 import statistics
 import time
 
+import numpy as np
 from absl import app
 from absl import flags
 
@@ -46,6 +53,12 @@ def define_flags():
     flags.DEFINE_integer(
         "draft_tokens", 4, "Tokens of --draft at a time.", lower_bound=1
     )
+    for name, text in (
+        ("lengths", "Tokens of an image, to draw --images of each."),
+        ("batches", "Images at once, of the shortest length."),
+    ):
+        flags.DEFINE_list(name, [], text)
+    flags.DEFINE_string("picture", None, "PNG of --lengths and --batches.")
     flags.DEFINE_string("output", None, "JSON file to write.")
 
 
@@ -62,19 +75,26 @@ def matmul_rate(size=1024, repeats=5):
     return 2 * size**3 / min(seconds) / 1e9
 
 
+def fresh(args, tokens):
+    """A model of the shape that flags say, and of a length."""
+    import igpt_keras
+
+    return igpt_keras.IGPT(
+        vocabulary_size=args.colours,
+        sequence_length=tokens,
+        num_layers=args.layers,
+        num_heads=args.heads,
+        hidden_dim=args.width,
+        head="normal",
+    )
+
+
 def build(args):
     """The model, of the shape that flags say or that its weights have."""
     import igpt_keras
 
     if args.model is None:
-        return igpt_keras.IGPT(
-            vocabulary_size=args.colours,
-            sequence_length=args.tokens,
-            num_layers=args.layers,
-            num_heads=args.heads,
-            hidden_dim=args.width,
-            head="normal",
-        )
+        return fresh(args, args.tokens)
     model, _ = igpt_keras.open_weights(args.model)
     args.colours, args.tokens = model.vocabulary_size, model.sequence_length
     args.layers, args.heads = model.num_layers, model.num_heads
@@ -163,9 +183,60 @@ def measure(ways, repeats):
     return seconds
 
 
+def shapes(args):
+    """Drawing images of `--lengths` and `--batches`, as functions by shape."""
+    import igpt_keras
+
+    lengths, batches = (
+        sorted(int(number) for number in given)
+        for given in (args.lengths, args.batches)
+    )
+    models = {tokens: fresh(args, tokens) for tokens in lengths}
+    wanted = [(args.images, tokens) for tokens in lengths]
+    wanted += [(images, min(lengths)) for images in batches]
+    return {
+        (images, tokens): lambda model=models[tokens], images=images: (
+            igpt_keras.sample(model, images)
+        )
+        for images, tokens in wanted
+    }
+
+
+def draw_shapes(path, args, least):
+    """What a token of an image takes, by the length and by the number."""
+    from igpt_keras import reports
+
+    def line(by, pairs):
+        return tuple(
+            zip(
+                *(
+                    (by(pair), 1e6 * least[pair] / np.prod(pair))
+                    for pair in pairs
+                )
+            )
+        )
+
+    shortest = min(tokens for _, tokens in least)
+    of_images = sorted(pair for pair in least if pair[0] == args.images)
+    of_length = sorted(pair for pair in least if pair[1] == shortest)
+    reports.draw_chart(
+        path,
+        "sampling",
+        "tokens of an image, or images",
+        "microseconds a token of an image",
+        {
+            f"{args.images} images, by tokens": line(lambda x: x[1], of_images),
+            f"{shortest} tokens, by images": line(lambda x: x[0], of_length),
+        },
+        logarithmic=True,
+    )
+
+
 def main(argv):
     del argv
     args = flags.FLAGS
+    if args.batches and not args.lengths:
+        raise ValueError("--batches are of the shortest of --lengths: pass it.")
     rate = matmul_rate()
     counts = {}
     ways = ours(args, counts)
@@ -200,6 +271,16 @@ def main(argv):
         print(f"{name:16}" + "".join(f"{number:9.3f}" for number in numbers))
     for name, ratio in ratios.items():
         print(f"{name:26} {ratio:.4f}")
+    by_shape = measure(shapes(args), args.repeats)
+    least_of_shapes = {shape: min(times) for shape, times in by_shape.items()}
+    for (images, tokens), time_of in least_of_shapes.items():
+        one = 1e6 * time_of / (images * tokens)
+        print(
+            f"{images} images of {tokens} tokens: {time_of:.3f} s, {one:.1f} "
+            "microseconds a token of an image"
+        )
+    if args.picture and least_of_shapes:
+        draw_shapes(args.picture, args, least_of_shapes)
     if args.output:
         shape = ("images", "tokens", "layers", "heads", "width", "colours")
         document = {
@@ -209,6 +290,10 @@ def main(argv):
             "matmul_gflops": rate,
             "seconds": seconds,
             "ratios": ratios,
+            "shapes": [
+                {"images": images, "tokens": tokens, "seconds": times}
+                for (images, tokens), times in by_shape.items()
+            ],
             **counts,
         }
         text = json.dumps(document, indent=2) + "\n"

@@ -22,6 +22,9 @@ def test_all_ways_are_timed_in_turns(tmp_path):
         "released_passes": 3,
         "draft": tmp_path / "draft",
         "draft_tokens": 3,
+        "lengths": "16,4",
+        "batches": "1,2",
+        "picture": tmp_path / "sampling.png",
         "output": path,
     }
     result = forked.run(
@@ -41,4 +44,11 @@ def test_all_ways_are_timed_in_turns(tmp_path):
     assert 0.5 < found["acceptance"] <= 1
     assert 2 < found["tokens_per_pass"] <= 4
     assert f"acceptance{found['acceptance']:23.4f}" in result.stdout
+    drawn = [(x["images"], x["tokens"]) for x in found["shapes"]]
+    assert drawn == [(2, 4), (2, 16), (1, 4)]
+    for shape in found["shapes"]:
+        assert len(shape["seconds"]) == 2
+        one = min(shape["seconds"]) * 1e6 / shape["images"] / shape["tokens"]
+        assert f" {one:.1f} microseconds" in result.stdout
+    assert (tmp_path / "sampling.png").stat().st_size > 10_000
     assert found["matmul_gflops"] > 0 and found["hardware_threads"] > 0
