@@ -56,7 +56,9 @@ def main(args):
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(opened, "igpt", opened)
     evaluation.check_masks(model, args.num_masks, args.mask_rate)
-    token_ids, labels, source = read_tokens(args, model, tokenizer)
+    token_ids, labels, num_classes, source = read_tokens(
+        args, model, tokenizer, opened is not model
+    )
     available = len(token_ids)
     token_ids = token_ids[: args.images]
     print(
@@ -86,19 +88,18 @@ def main(args):
         **evaluation.average_losses(losses, is_palette),
         "classes": None,
     }
-    if (
-        opened is not model
-        and labels is not None
-        and (labels.max() >= opened.num_classes)
-    ):
-        print(f"Classes are not scored: the head knows {opened.num_classes}.")
-    elif opened is not model and labels is not None:
+    if opened is not model and num_classes != opened.num_classes:
+        print(
+            f"Classes are not scored: the head knows {opened.num_classes}, and "
+            f"the images have {num_classes or 'none'}."
+        )
+    elif opened is not model:
         metrics["classes"] = program.call(
             evaluation.class_scores,
             args,
             classifier=opened,
             token_ids=token_ids,
-            labels=labels,
+            labels=labels[: len(token_ids)],
             verbose=1,
         )
     if model.objective == "bert":
@@ -116,9 +117,13 @@ def main(args):
         write_json(path, metrics)
 
 
-def read_tokens(args, model, tokenizer):
-    """Token ids `(M, N)`, labels if there are any, and what they are of."""
+def read_tokens(args, model, tokenizer, has_classes):
+    """Token ids `(M, N)`, labels `(M,)`, classes, and what they are of.
+
+    Of a file of tokens labels are read for a model that has classes.
+    """
     name = args.dataset
+    side = math.isqrt(model.sequence_length)
     if name.startswith("npy:"):
         path = str(user_path(name.removeprefix("npy:")))
         if not path.endswith(".npy"):
@@ -126,9 +131,11 @@ def read_tokens(args, model, tokenizer):
         token_ids = data.load_token_file(
             path, model.vocabulary_size, model.sequence_length
         )
-        return token_ids, None, path
+        if not has_classes or name.endswith(".npy"):
+            return token_ids, None, 0, path
+        split = data.open_split(name, args.split, side)
+        return token_ids, split.labels, split.num_classes, path
     igpt_keras.check_tokenizer(tokenizer, model)
-    side = math.isqrt(model.sequence_length)
     split = program.call(
         data.open_split,
         args,
@@ -141,8 +148,8 @@ def read_tokens(args, model, tokenizer):
     split.check_tokenizer(tokenizer)
     sets = data.TokenSets(tokenizer, batch_size=256)
     examples = sets.evaluation(split, args.images)
-    labels = examples.labels if split.class_names else None
-    return examples.token_ids, labels, f"{name} {args.split}"
+    source = f"{name} {args.split}"
+    return examples.token_ids, examples.labels, split.num_classes, source
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import math
 import numpy as np
 from keras import ops
 
+from igpt_keras.models import own_network
 from igpt_keras.models import preset_directory
 
 # Places after the binary point of what is multiplied, and of attention's
@@ -106,8 +107,8 @@ class ExactNetwork:
 def check_codable(model):
     """Raises a `ValueError` for a model whose tokens are not coded.
 
-    BERT, one that predicts squares of tokens, and LoRA, quantized or
-    non-finite weights.
+    BERT, one that predicts squares of tokens, classes of one's own, and LoRA,
+    quantized or non-finite weights.
     """
     if model.objective != "autoregressive":
         raise ValueError(
@@ -119,6 +120,13 @@ def check_codable(model):
             "A codec codes token by token, and a model of attention="
             f"{model.attention!r} predicts squares of them at once. Use one "
             "with causal attention."
+        )
+    own = own_network.own_classes(model)
+    if own:
+        raise ValueError(
+            f"The model is built from {own[0]}, and a codec computes the plain "
+            "network, exactly, in code of its own. If only training differs, "
+            "give the weights to an `IGPT` with `set_weights`."
         )
     preset_directory.check_saveable(model)
 

@@ -100,6 +100,7 @@ class TokenSets:
     def evaluation(self, split, limit=None):
         """An `EvaluationSet` of a split's images, or of the first `limit`."""
         split.check_evaluable()
+        split.check_tokenizer(self.tokenizer)
         if limit is not None:
             split = split.first(limit)
         dataset = split.batches(self.batch_size)

@@ -1,6 +1,7 @@
 import math
 import sys
 
+import keras
 import numpy as np
 
 from igpt_keras.evaluation.layer_rows import layer_rows
@@ -93,14 +94,16 @@ def probe_weights(
     chosen = layers[result.chosen_layer]
     concatenated = _concatenated(fit.linear, features, chosen, concat)
     test_masks = None
-    if model.objective == "bert":
+    if getattr(model, "objective", None) == "bert":
         probe = result.probes[result.chosen_layer]
         test_masks = _test_masks(
             model, sets.test, probe, chosen, num_masks, directory, seed
         )
     # Features of one network are in memory at a time.
     features = {split: np.array(f[chosen]) for split, f in features.items()}
-    raw = pixel_features(splits, math.isqrt(model.sequence_length))
+    # Of inputs by name the token ids are the last.
+    side = math.isqrt(keras.tree.flatten(model.input)[-1].shape[1])
+    raw = pixel_features(splits, side)
     raw_result, raw_near = fit("raw pixels", raw)
     sources = {"chosen_layer": features, "raw_pixels": raw}
     few = [_low_data(sources, labels, number, seed) for number in low_data]
@@ -178,10 +181,10 @@ def _concatenated(fit, features, center, concat):
 
 
 def _check_concat(model, concat):
-    if concat is not None and not 1 <= concat <= model.num_layers + 1:
+    if concat is not None and not 1 <= concat <= len(model.blocks) + 1:
         raise ValueError(
             f"concat={concat} layers cannot be joined: the model has features "
-            f"of {model.num_layers + 1}."
+            f"of {len(model.blocks) + 1}."
         )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from igpt_keras.evaluation.token_batches import TokenBatches
+from igpt_keras.models.own_network import check_call
 from igpt_keras.terminal import verbosity
 
 # The released script evaluates 8 images on each of 8 GPUs and leaves out what
@@ -97,6 +98,7 @@ def _prefix_length(model):
 
 def _nats(model):
     """`-log p` of each token, symbolic float32 `(B, N)`."""
+    check_call(model, "the loss of each token")
     token_ids = model.input
     if isinstance(token_ids, dict):
         token_ids = token_ids["token_ids"]
@@ -107,6 +109,11 @@ def _nats(model):
 
 def check_masks(model, num_masks, mask_rate):
     """Raises a `ValueError` unless a model has a loss under these masks."""
+    if not hasattr(model, "objective"):
+        raise ValueError(
+            "Losses of tokens are those of an IGPT, received a "
+            f"{type(model).__name__}."
+        )
     is_bert = model.objective == "bert"
     if num_masks > 1 and not is_bert:
         raise ValueError(

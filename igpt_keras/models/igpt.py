@@ -24,6 +24,7 @@ from igpt_keras.models.input_tensors import input_tensors
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.models.output_head import output_head
+from igpt_keras.models.own_network import check_arguments
 from igpt_keras.models.own_network import check_takes_prefix
 from igpt_keras.models.own_network import find_block
 from igpt_keras.models.own_network import ordering_arguments
@@ -372,7 +373,7 @@ class IGPT(CheckedModel):
             )
         named = preset_directory.named_variables(self)
         frozen = preset_directory.frozen_names(named) if self.trainable else []
-        return {
+        config = {
             **({"frozen": frozen} if frozen else {}),
             "name": self.name,
             "trainable": self.trainable,
@@ -391,6 +392,10 @@ class IGPT(CheckedModel):
             "order": self.order,
             "attention": self.given_attention,
         }
+        if type(self).get_config is IGPT.get_config:
+            # Nothing of a subclass's own is added to it.
+            check_arguments(type(self), config)
+        return config
 
     @classmethod
     def from_config(cls, config):

@@ -13,6 +13,7 @@ from igpt_keras.models.checked_model import check_ids
 from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.igpt import IGPT
+from igpt_keras.models.own_network import check_call
 from igpt_keras.models.predicted_tokens import predicted_tokens
 from igpt_keras.storage.user_path import user_path
 
@@ -75,6 +76,7 @@ class IGPTClassifier(CheckedModel):
             raise ValueError(
                 f"model must be an IGPT, received a {type(model).__name__}."
             )
+        check_call(model, "IGPTClassifier")
         (num_classes,) = check_positive_ints(minimum=2, num_classes=num_classes)
         weights = _check_weights(generative_weight, classification_weight)
         head = layers.Dense(

@@ -23,7 +23,14 @@ def registered_name(thing):
     found = keras.saving.get_registered_object(name)
     # Not by identity: a notebook's cell that is run again registers the same
     # definition once more.
-    if found is not thing and _place(found) != _place(thing):
+    same = found is thing or _place(found) == _place(thing)
+    if same and _code(found) != _code(thing):
+        raise ValueError(
+            f"{name} was defined again, and differently, after the model was "
+            "built, so that another network would be opened. Build the model "
+            "again."
+        )
+    if not same:
         raise ValueError(
             f"{name} is not registered, so that what is saved could not be "
             "opened as the same network. Write "
@@ -44,6 +51,47 @@ def _place(thing):
     return getattr(thing, "__module__", None), getattr(
         thing, "__qualname__", None
     )
+
+
+def _code(thing):
+    """What a class or function does, to tell a definition from a changed one.
+
+    Without names of files and numbers of lines.
+    """
+    if inspect.isclass(thing):
+        parts = {name: _code(part) for name, part in vars(thing).items()}
+        return {name: code for name, code in parts.items() if code}
+    code = getattr(thing, "__code__", thing)
+    if not inspect.iscode(code):
+        return None
+    constants = [_code(x) or repr(x) for x in code.co_consts]
+    return code.co_code, code.co_names, constants
+
+
+def check_arguments(cls, config):
+    """Raises a `ValueError` if a class takes what its configuration has not.
+
+    Args:
+        cls: a subclass of `IGPT` or `IGPTClassifier`, or one of them.
+        config: dict of its `get_config`.
+    """
+    for place in cls.__mro__:
+        if shown_name(place) in (MODEL, CLASSIFIER):
+            return
+        function = vars(place).get("__init__")
+        parameters = inspect.signature(function).parameters if function else {}
+        for name, parameter in list(parameters.items())[1:]:
+            named = parameter.kind in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            )
+            if named and name not in config:
+                raise ValueError(
+                    f"{name!r} is an argument of {place.__name__} and not in "
+                    "its configuration, so that another network would be "
+                    "opened. Give it there: `def get_config(self): return "
+                    f"{{**super().get_config(), {name!r}: self.{name}}}`."
+                )
 
 
 def find_class(name, asked, path):
@@ -126,6 +174,9 @@ def ordering_arguments(block, order, square_side):
     function = block.__init__ if inspect.isclass(block) else block
     taken = inspect.signature(function).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    if inspect.isclass(block):
+        # Others only swallow what they do not name.
+        anything &= BLOCK in map(shown_name, block.__mro__)
     arguments = {}
     if order != "raster" and (anything or "order" in taken):
         arguments["order"] = order
@@ -167,6 +218,7 @@ def check_takes_prefix(block):
 def check_parts(model):
     """Raises a `ValueError` unless an `IGPT`'s blocks are what it names."""
     for block in model.blocks:
+        _check_unpatched(block)
         if inspect.isclass(model.block) and type(block) is not model.block:
             raise ValueError(
                 f"{block.name} is a {type(block).__name__}, and the model "
@@ -185,15 +237,42 @@ def check_parts(model):
             )
 
 
+def _check_unpatched(block):
+    """Raises a `ValueError` if an object differs from its class."""
+    attention = getattr(block, "attention", None)
+    usual = getattr(type(block), "attention_class", None)
+    if None not in (attention, usual) and type(attention) is not usual:
+        raise ValueError(
+            f"The attention of {block.name} is a {type(attention).__name__}, "
+            f"and its class says {usual.__name__}, so that another network "
+            "would be opened. Make it the `attention_class` of a block of "
+            "your own."
+        )
+    methods = {"call", "_body", "prefill", "decode", "extend", "prepare"}
+    for part in (block, attention):
+        patched = sorted(methods & vars(part).keys()) if part else []
+        if patched:
+            raise ValueError(
+                f"`{patched[0]}` of {part.name} was replaced, which is not "
+                "saved, so that another network would be opened. Define it in "
+                "a class of your own."
+            )
+
+
+def own_classes(model):
+    """Names of the classes that a model has in place of the plain ones."""
+    igpt = getattr(model, "igpt", model)
+    names = [shown_name(type(model)), shown_name(type(igpt))]
+    names += [shown_name(igpt.block)]
+    return [n for n in names if n not in (MODEL, CLASSIFIER, BLOCK)]
+
+
 def check_plain(model):
     """Raises a `ValueError` unless OpenAI's code computes a model's function.
 
     For formats that hold weights alone: their reader builds the plain network.
     """
-    igpt = getattr(model, "igpt", model)
-    names = [shown_name(type(model)), shown_name(type(igpt))]
-    names += [shown_name(igpt.block)]
-    own = [n for n in names if n not in (MODEL, CLASSIFIER, BLOCK)]
+    igpt, own = getattr(model, "igpt", model), own_classes(model)
     if own:
         raise ValueError(
             f"The model is built from {own[0]}, and this format holds weights "
@@ -217,16 +296,17 @@ def check_decodes(model):
 
     `sample` follows `decode` of the embedding, the blocks and their attention.
     A class that overrides `call` alone would be trained as one network and
-    sampled as another. `sample` itself refuses BERT, and what is no `IGPT`.
+    sampled as another. `sample` itself refuses BERT.
     """
     model = getattr(model, "igpt", model)
-    is_igpt = MODEL in map(shown_name, type(model).__mro__)
-    if not is_igpt or model.objective == "bert":
+    _check_has_decoding_parts(model)
+    objective = getattr(model, "objective", "autoregressive")
+    if objective == "bert":
         return
-    if model.objective != "autoregressive":
+    if objective != "autoregressive":
         raise ValueError(
             "sample needs the autoregressive objective, received a model of "
-            f"the objective {model.objective!r}."
+            f"the objective {objective!r}."
         )
     parts = [(model.embedding, "decode")]
     for method in ("prefill", "decode"):
@@ -244,12 +324,49 @@ def check_decodes(model):
                 "for one position, as TransformerBlock and SelfAttention have "
                 "them. Training, probes and evaluation need neither."
             )
-    if _definer(model, "call") != MODEL:
+    for name in ("final_norm", "head"):
+        if not any(getattr(model, name) is x for x in model.operations):
+            raise ValueError(
+                f"The `{name}` of {model.name} is no layer that it was made "
+                "of, so that sample would draw from another network. Put it "
+                "into a model of your own: docs/variants.md has one."
+            )
+    check_call(model, "sample")
+
+
+def check_call(model, who):
+    """Raises a `ValueError` for an `IGPT` whose `call` is one of its own.
+
+    Args:
+        model: a model.
+        who: str. What follows the layers that a model is made of.
+    """
+    is_igpt = MODEL in map(shown_name, type(model).__mro__)
+    if is_igpt and _definer(model, "call") != MODEL:
         raise ValueError(
-            f"{type(model).__name__} overrides `call`, which sample does not "
-            "follow: it would draw from another network. Move what it does "
-            "into a block, with `decode`."
+            f"{type(model).__name__} overrides `call`, which {who} does not "
+            "follow: it would be of another network. Move what it does into a "
+            "block, with `decode`."
         )
+
+
+def _check_has_decoding_parts(model):
+    needs = (
+        "sample needs an IGPT, or a functional Keras model of such parts: "
+        "`embedding`, a TokenAndPositionEmbedding; `blocks`, each with "
+        "`prefill` and `decode`; `final_norm`; `head`; and the ints "
+        "`sequence_length` and `vocabulary_size`"
+    )
+    kind = type(model).__name__
+    names = ("embedding", "blocks", "final_norm", "head")
+    for name in (*names, "sequence_length", "vocabulary_size", "operations"):
+        if getattr(model, name, None) is None:
+            raise ValueError(f"{needs}; this {kind} has no `{name}`.")
+    for name in ("decode", "place", "permutation", "square_side"):
+        if not hasattr(model.embedding, name):
+            raise ValueError(
+                f"{needs}; the `embedding` of this {kind} has no `{name}`."
+            )
 
 
 def check_extends(model):

@@ -265,6 +265,7 @@ def _own(model, config, plain):
     name = own_network.registered_name(type(model))
     if name == plain:
         return {}
+    own_network.check_arguments(type(model), config)
     known = {*_ARCHITECTURE, *_VARIANT, *_CLASSIFIER, *_CLASSIFIER_VARIANT}
     arguments = {k: config[k] for k in set(config) - known - _BESIDES}
     try:

@@ -13,7 +13,6 @@ from igpt_keras.models.decoding import decode
 from igpt_keras.models.decoding import lengthen
 from igpt_keras.models.decoding import prefill
 from igpt_keras.models.draw import draw
-from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.own_network import check_decodes
 from igpt_keras.models.prompts import read_prompt
 from igpt_keras.models.speculative_sampler import SpeculativeSampler
@@ -51,7 +50,10 @@ def sample(
 
     Args:
         model: an `IGPT` with the autoregressive objective, or an
-            `IGPTClassifier` around one.
+            `IGPTClassifier` around one; or a functional Keras model with the
+            parts that decode: `embedding`, a `TokenAndPositionEmbedding`,
+            `blocks`, each with `prefill` and `decode`, `final_norm`, `head`,
+            `sequence_length` and `vocabulary_size`.
         num_samples: int. Number of images. Defaults to 8.
         prompt: optional int array `(num_samples, P)`, `P <= N`: the first `P`
             tokens row by row, kept as they are. `(P,)` or `(1, P)` is for all
@@ -118,7 +120,7 @@ def sample(
         "uniform": np.random.default_rng(seed).random(shape, dtype="float32"),
         "temperature": np.full(num_samples, temperature, "float32"),
     }
-    if model.takes_prefix and (counts != counts[0]).any():
+    if _takes_prefix(model) and (counts != counts[0]).any():
         # What is read from both sides has one length in a pass.
         for count in np.unique(counts):
             rows = counts == count
@@ -151,19 +153,19 @@ def _draw(model, inputs, counts, top_k, top_p, draft=None, draft_tokens=None):
 
 
 def _check_model(model):
-    """The autoregressive `IGPT` to sample from."""
+    """The autoregressive model to sample from."""
     check_decodes(model)
     model = getattr(model, "igpt", model)
-    if not isinstance(model, IGPT):
-        raise ValueError(
-            f"sample needs an IGPT, received a {type(model).__name__}."
-        )
-    if model.objective != "autoregressive":
+    if getattr(model, "objective", "autoregressive") != "autoregressive":
         raise ValueError(
             "sample needs an autoregressive IGPT. A BERT model predicts "
             "hidden tokens from both sides and defines no order to sample in."
         )
     return model
+
+
+def _takes_prefix(model):
+    return getattr(model, "takes_prefix", False)
 
 
 def _check_finite(found, temperature):
@@ -257,7 +259,7 @@ class _Sampler(keras.Model):
         # Of one step at least, since tensors of none lose their shapes; the
         # step fills it in again.
         known, prefix_length = max(start, 1) * size, None
-        if self.igpt.takes_prefix:
+        if _takes_prefix(self.igpt):
             # With the position that holds its last token, to which all of the
             # prefix attends; the first step fills in the same once more.
             known = min(start + 1, stop)

@@ -73,7 +73,13 @@ class AttentiveProbe(ProbeGrid):
         super().__init__(model, num_classes, layers, learning_rates)
         model = getattr(model, "igpt", model)
         width = model.hidden_dim
-        num_heads = model.num_heads if num_heads is None else num_heads
+        if num_heads is None:
+            num_heads = getattr(model, "num_heads", None)
+        if num_heads is None:
+            raise ValueError(
+                f"This {type(model).__name__} has no `num_heads`. Pass "
+                "num_heads, a number that divides its width."
+            )
         if num_heads < 1 or width % num_heads:
             raise ValueError(
                 f"num_heads={num_heads} does not divide the features' width "

@@ -1,10 +1,14 @@
+from igpt_keras.probes.check_parts import check_parts
+
+
 def check_layers(model, layers=None):
-    """Layers of an `IGPT` to probe, ascending; all if none are given.
+    """Layers of a model to probe, ascending; all if none are given.
 
     Raises:
-        ValueError: unless they are of 0 to `L`.
+        ValueError: unless they are of 0 to `L`, and as `check_parts`.
     """
-    last = model.num_layers
+    check_parts(model)
+    last = len(model.blocks)
     layers = sorted(set(range(last + 1) if layers is None else layers))
     if not layers or layers[0] < 0 or layers[-1] > last:
         raise ValueError(

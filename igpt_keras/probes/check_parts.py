@@ -13,6 +13,15 @@ def check_parts(model):
         "`final_norm` and `hidden_dim`"
     )
     kind = type(model).__name__
+    for place in type(model).__mro__:
+        if place.__module__.startswith(("keras.", "igpt_keras.")):
+            break
+        if "call" in vars(place):
+            raise ValueError(
+                f"{needs}; {kind} overrides `call`, which features, taken "
+                "from the layers that the model is made of, do not follow. "
+                "Move what it does into a block."
+            )
     for name in ("blocks", "final_norm", "hidden_dim"):
         if getattr(model, name, None) is None:
             raise ValueError(f"{needs}; this {kind} has no `{name}`.")

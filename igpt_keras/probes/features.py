@@ -83,9 +83,10 @@ def feature_extractor(model):
     """
     model = getattr(model, "igpt", model)
     check_parts(model)
-    variables = tuple(map(id, model.variables))
-    if model.__dict__.get("_probed_variables") != variables:
-        model.__dict__["_probed_variables"] = variables
+    parts = (*model.variables, *model.blocks, model.final_norm)
+    probed = tuple(map(id, parts))
+    if model.__dict__.get("_probed_parts") != probed:
+        model.__dict__["_probed_parts"] = probed
         model.__dict__["_feature_extractors"] = {}
     extractors = model.__dict__["_feature_extractors"]
     strategy = current_strategy()

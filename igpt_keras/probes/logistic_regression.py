@@ -31,8 +31,9 @@ class ProbeResult(LayerAccuracies):
         regularization: float array, the chosen C.
         gradient_norm: float array, largest absolute entry of the gradient of
             the mean regularised loss where L-BFGS stopped.
-        converged: bool array, whether it stopped at `tolerance` and not at
-            `max_iterations`.
+        converged: bool array, whether that is `tolerance` at most, or twice as
+            much, which is rounding: L-BFGS also stops at `max_iterations`, and
+            where no step makes the loss smaller.
         probes: list, a scikit-learn classifier of features `(M, D)` a layer.
     """
 
@@ -185,12 +186,13 @@ def _fit_layer(
         scaled = scaler.fit_transform(train)
         probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
     layer_probe = make_pipeline(*(step for _, step in scaler.steps), probe)
+    norm = _gradient_norm(probe, scaled, train_labels)
     return (
         accuracy,
         layer_probe.score(*splits["test"]),
         c,
-        _gradient_norm(probe, scaled, train_labels),
-        bool(probe.n_iter_[0] < max_iterations),
+        norm,
+        norm <= 2 * tolerance,
         layer_probe,
     )
 
@@ -201,12 +203,17 @@ def _scaler(standardize):
         FunctionTransformer(_at_least_float32),
         StandardScaler(with_mean=standardize, with_std=standardize),
         # L-BFGS reads them in every iteration: half the bytes, half the time.
-        FunctionTransformer(_as_float32),
+        # Of features far from zero, float32 leaves no gradient to follow.
+        FunctionTransformer(_as_float32 if standardize else _as_float64),
     )
 
 
 def _at_least_float32(features):
     return features.astype(np.promote_types(features.dtype, "float32"))
+
+
+def _as_float64(features):
+    return features.astype("float64", copy=False)
 
 
 def _as_float32(features):

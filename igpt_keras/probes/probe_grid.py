@@ -23,8 +23,9 @@ class ProbeGrid(keras.Model):
     becomes `False`.
 
     Train on `x = token_ids` (for BERT the dict with a mask) and `y = labels`,
-    int `(B,)` in `[0, C)`. The metric `accuracy` is of the best probe;
-    `accuracies` has all.
+    int `(B,)` in `[0, C)`. The metric `highest_accuracy` is of the
+    best probe there, to watch; `accuracies` has all, and which counts is
+    chosen on validation images, as `evaluation.grid_report` does.
 
     Args:
         model: an `IGPT`, or an `IGPTClassifier`, whose `IGPT` it is of.
@@ -154,14 +155,16 @@ class ProbeGrid(keras.Model):
 
 
 class GridAccuracy(keras.metrics.Metric):
-    """Accuracy of the best of a grid of probes; keeps those of all.
+    """The highest accuracy of a grid of probes; keeps those of all.
+
+    To watch training by. On test images it would be a choice by test.
 
     Args:
         shape: tuple of int, of the grid, `(R, P)`.
-        name: str. Defaults to `"accuracy"`.
+        name: str. Defaults to `"highest_accuracy"`.
     """
 
-    def __init__(self, shape, name="accuracy"):
+    def __init__(self, shape, name="highest_accuracy"):
         super().__init__(name=name, dtype="float32")
         self.right = self.add_variable(shape, "zeros", name="right")
         self.images = self.add_variable((), "zeros", name="images")

@@ -21,7 +21,7 @@ OBJECTIVES = ("autoregressive", "bert")
 FINETUNINGS = {
     "joint": {},
     "classes alone": {"generative_weight": 0},
-    "from scratch": {"from_scratch": True},
+    "from scratch": {"from_scratch": True, "dropout": 0.1},
 }
 LABELS_PER_CLASS = (4, 25, 400)
 

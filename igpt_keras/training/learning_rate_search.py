@@ -7,12 +7,13 @@ def search_learning_rate(learning_rates, trial, mode="min"):
     Args:
         learning_rates: sequence of float, in the order to try: descending.
         trial: function of a learning rate to a float, what training with it
-            reached, or to `None` if it diverged, which is worse than anything.
+            reached, or to `None` or NaN if it diverged, which is worse than
+            anything.
         mode: `"min"` if lower is better, or `"max"`. Defaults to `"min"`.
 
     Returns:
         `(best, trials)`: the best learning rate, `None` if all diverged, and a
-        list of a dict a trial: `learning_rate` and `value`.
+        list of a dict a trial: `learning_rate` and `value`, `None` for NaN.
 
     Example:
     >>> losses = {0.01: None, 0.003: 2.3, 0.001: 2.1, 0.0003: 2.2, 0.0001: 2.0}
@@ -24,6 +25,8 @@ def search_learning_rate(learning_rates, trial, mode="min"):
     best, best_value, trials = None, math.inf, []
     for learning_rate in learning_rates:
         value = trial(learning_rate)
+        if value is not None and math.isnan(value):
+            value = None
         trials.append({"learning_rate": learning_rate, "value": value})
         signed = math.inf if value is None else sign * value
         if signed < best_value:

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tiny
@@ -5,6 +6,13 @@ from keras import ops
 
 from igpt_keras.codec import exact_network
 from igpt_keras.codec.exact_network import ExactNetwork
+from igpt_keras.layers import TransformerBlock
+
+
+@keras.saving.register_keras_serializable(package="exact")
+class OwnBlock(TransformerBlock):
+    def activation(self, x):
+        return ops.relu(x)
 
 
 def conditionals(model, token_ids):
@@ -69,5 +77,8 @@ def test_what_cannot_be_exact_is_refused():
     kernel.assign(kernel * np.nan)
     with pytest.raises(ValueError, match="finite"):
         ExactNetwork(model)
+    own = tiny.model(block=OwnBlock)
+    with pytest.raises(ValueError, match="from exact>OwnBlock, and a codec"):
+        ExactNetwork(own)
     with pytest.raises(ValueError, match="autoregressive"):
         ExactNetwork(tiny.model("bert"))

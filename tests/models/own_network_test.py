@@ -10,7 +10,9 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras import evaluation
 from igpt_keras.layers import SelfAttention
+from igpt_keras.layers import TokenAndPositionEmbedding
 from igpt_keras.layers import TransformerBlock
 from igpt_keras.models.stable_names import stable_names
 
@@ -276,6 +278,169 @@ class CallIGPT(igpt_keras.IGPT):
 def test_sample_refuses_what_decode_does_not_follow(cls, block, message):
     with pytest.raises(ValueError, match=message):
         igpt_keras.sample(own_model(cls, block=block), num_samples=1)
+
+
+def test_losses_and_class_heads_refuse_what_they_do_not_follow():
+    model = own_model(CallIGPT)
+    token_ids = tiny.token_ids()
+    for follow in (
+        lambda: evaluation.token_losses(model, token_ids),
+        lambda: igpt_keras.IGPTClassifier(model, 3),
+        lambda: igpt_keras.extract_features(model, [(token_ids, [0] * 4)]),
+    ):
+        with pytest.raises(ValueError, match="CallIGPT overrides `call`"):
+            follow()
+
+
+@pytest.mark.parametrize("name", ["final_norm", "head"])
+def test_sample_refuses_a_part_that_was_replaced(name):
+    model = tiny.model()
+    setattr(model, name, keras.layers.Dense(11))
+    with pytest.raises(ValueError, match=f"`{name}` of .* is no layer"):
+        igpt_keras.sample(model, num_samples=1)
+
+
+def functional(embedding=None):
+    """A model of our parts that is no `IGPT`, with its weights."""
+    plain = tiny.model()
+    size = {k: tiny.SIZE[k] for k in ("vocabulary_size", "sequence_length")}
+    if embedding is None:
+        embedding = TokenAndPositionEmbedding(*size.values(), 15)
+    inputs = keras.Input((16,), dtype="int32")
+    x = embedding(inputs)
+    blocks = [TransformerBlock(3, 3, name=f"block_{i}") for i in range(3)]
+    for block in blocks:
+        x = block(x)
+    final_norm = keras.layers.RMSNormalization(epsilon=1e-5)
+    head = keras.layers.Dense(11, use_bias=False)
+    model = keras.Model(inputs, head(final_norm(x)))
+    model.embedding, model.blocks, model.head = embedding, blocks, head
+    model.final_norm, model.hidden_dim = final_norm, 15
+    for key, value in size.items():
+        setattr(model, key, value)
+    return model, plain
+
+
+def test_sample_takes_what_decodes_and_is_no_igpt():
+    model, plain = functional()
+    model.set_weights(plain.get_weights())
+    token_ids = tiny.token_ids()
+    np.testing.assert_allclose(
+        array(model(token_ids)), array(plain(token_ids)), atol=1e-4
+    )
+    for prompt in (None, token_ids[:, :7]):
+        found, expected = (
+            igpt_keras.sample(x, 4, prompt=prompt, seed=3)
+            for x in (model, plain)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["embedding", "blocks", "final_norm", "head", "sequence_length"]
+)
+def test_sample_names_the_part_that_is_missing(name):
+    model, _ = functional()
+    setattr(model, name, None)
+    with pytest.raises(ValueError, match=f"this Functional has no `{name}`"):
+        igpt_keras.sample(model, num_samples=1)
+
+
+def test_sample_names_what_an_embedding_lacks():
+    model, _ = functional(keras.layers.Embedding(11, 15))
+    with pytest.raises(ValueError, match="`embedding` of .* has no `decode`"):
+        igpt_keras.sample(model, num_samples=1)
+
+
+@register
+class GainIGPT(igpt_keras.IGPT):
+    """Its argument is in no configuration."""
+
+    def __init__(self, *args, gain=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gain = gain
+
+
+@register
+class GainChild(OwnIGPT):
+    """Adds to the configuration, and leaves something out."""
+
+    def __init__(self, gain=1.0, **kwargs):
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize("cls", [GainIGPT, GainChild])
+def test_an_argument_that_no_configuration_has_is_not_lost(cls, tmp_path):
+    model = own_model(cls, gain=3.0)
+    with pytest.raises(ValueError, match="'gain' is an argument of Gain"):
+        model.save_to_preset(tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()
+
+
+def test_keras_does_not_lose_it_either(tmp_path):
+    with pytest.raises(ValueError, match="'gain' is an argument of GainIGPT"):
+        own_model(GainIGPT, gain=3.0).save(tmp_path / "model.keras")
+
+
+def reversed_attention(block):
+    block.attention.__class__ = ReversedAttention
+
+
+def own_prepare(block):
+    block.attention.prepare = lambda queries, keys, positions: (keys, queries)
+
+
+def own_call(block):
+    block.call = lambda inputs, **others: inputs
+
+
+@pytest.mark.parametrize(
+    "patch, message",
+    [
+        (reversed_attention, "attention of block_1 is a ReversedAttention"),
+        (own_prepare, "`prepare` of attention was replaced"),
+        (own_call, "`call` of block_1 was replaced"),
+    ],
+)
+def test_objects_that_differ_from_their_class_are_not_saved(
+    patch, message, tmp_path
+):
+    model = tiny.model()
+    patch(model.blocks[1])
+    for save in (model.save_to_preset, model_to_huggingface(model)):
+        with pytest.raises(ValueError, match=message):
+            save(tmp_path / "saved")
+
+
+def model_to_huggingface(model):
+    return lambda path: igpt_keras.save_huggingface(model, path)
+
+
+def define(source):
+    """A cell of a notebook, run."""
+    names = {"__name__": "cell", "TransformerBlock": TransformerBlock}
+    text = f"""
+class CellBlock(TransformerBlock):
+    def activation(self, x):
+        return {source}
+"""
+    exec(text, names)
+    return keras.saving.register_keras_serializable("cell")(names["CellBlock"])
+
+
+def test_a_cell_that_was_edited_is_not_saved_as_the_new_one(tmp_path):
+    model = own_model(block=define("x * 2.0"))
+    define("x * 2.0")
+    model.save_to_preset(tmp_path / "same")
+    define("x * 3.0")
+    with pytest.raises(ValueError, match="was defined again, and differently"):
+        model.save_to_preset(tmp_path / "other")
+
+
+def test_squares_are_not_swallowed():
+    """By a block that names no square_side, and is none of ours."""
+    with pytest.raises(ValueError, match="takes no square_side"):
+        own_model(block=PlainKerasBlock, attention="block_causal:2")
 
 
 def test_sample_names_an_objective_that_is_not_its_own():

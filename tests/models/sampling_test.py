@@ -266,7 +266,7 @@ def test_samples_from_the_model_of_a_classifier():
     np.testing.assert_array_equal(
         igpt_keras.sample(classifier, num_samples=2), expected
     )
-    with pytest.raises(ValueError, match="needs an IGPT, received a Seq"):
+    with pytest.raises(ValueError, match="this Sequential has no `embedding`"):
         igpt_keras.sample(keras.Sequential())
 
 

@@ -1,4 +1,5 @@
 import gc
+import types
 import weakref
 
 import forked
@@ -10,6 +11,9 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras import evaluation
+from igpt_keras.probes import AttentiveProbe
+from igpt_keras.probes import ProbeGrid
 from igpt_keras.probes.features import feature_extractor
 
 
@@ -305,6 +309,12 @@ def test_features_of_any_model_with_the_parts(tmp_path):
         features, _ = igpt_keras.extract_features(model, data, path)
         np.testing.assert_allclose(features, expected, atol=1e-5)
 
+    # Other layers of the same model are not those of before.
+    blocks, model.blocks = model.blocks, model.blocks[1:]
+    fewer, _ = igpt_keras.extract_features(model, data)
+    np.testing.assert_allclose(fewer, expected[1:], atol=1e-5)
+    model.blocks = blocks
+
     data = [(tiny.token_ids(30), np.arange(30) % 3)]
     probe = igpt_keras.LinearProbe(data, data, layers=[1], verbose=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -319,6 +329,26 @@ def test_features_of_any_model_with_the_parts(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             igpt_keras.extract_features(model, [(bad, np.arange(4))])
+
+
+def test_grids_of_probes_take_any_model_with_the_parts():
+    model, x = functional_model(), tiny.token_ids(12)
+    y = np.arange(12) % 3
+    for probe in (
+        ProbeGrid(model, 3, [0, 1], [1.0]),
+        AttentiveProbe(model, 3, [1], [0.1], num_heads=3),
+    ):
+        assert tiny.array(probe(x)).shape[0] == 12
+    with pytest.raises(ValueError, match="Functional has no `num_heads`"):
+        AttentiveProbe(model, 3, [1])
+    for make in (ProbeGrid, AttentiveProbe):
+        with pytest.raises(ValueError, match="Sequential has no `blocks`"):
+            make(keras.Sequential(), 3)
+    examples = types.SimpleNamespace(probe_inputs=[(x, y)], labels=y)
+    found = evaluation.layer_alignment(model, examples)
+    assert found["layers"] == list(range(len(model.blocks) + 1))
+    with pytest.raises(ValueError, match="an IGPT, received a Functional"):
+        evaluation.token_losses(model, x)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,28 @@ def test_converges_and_says_so(digits):
     assert stopped.gradient_norm.min() > 10 * result.gradient_norm.max()
 
 
+def test_where_lbfgs_gives_up_it_has_not_converged(digits):
+    """It also stops where rounding leaves no step that makes the loss less."""
+    result = fit_logistic_regression(
+        *digits, regularization=[1.0], tolerance=1e-14
+    )
+    (probe,) = result.probes
+    assert probe[-1].n_iter_[0] < 1000
+    assert result.gradient_norm[0] > 1e-13 and not result.converged[0]
+
+
+def test_plain_features_are_fitted_in_float64(digits):
+    """Of an offset that leaves float32 no gradient to follow."""
+    apart = list(digits)
+    for i in (0, 2, 4):
+        apart[i] = digits[i] / 16 + 100
+    found = fit_logistic_regression(
+        *apart, regularization=[1.0], standardize=False, max_iterations=5000
+    )
+    probe = LogisticRegression(C=1.0, max_iter=5000, tol=1e-6).fit(*apart[:2])
+    assert abs(found.test_accuracy[0] - probe.score(*apart[4:])) < 0.01
+
+
 def test_standardising_makes_scale_and_offset_irrelevant(digits):
     scaled = list(digits)
     factor = 10.0 ** np.random.default_rng(0).integers(-3, 4, 64)

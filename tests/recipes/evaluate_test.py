@@ -208,13 +208,36 @@ def test_bad_input_ends_in_one_line(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_classes_of_another_dataset_are_not_scored(evaluate, tmp_path, capsys):
-    classifier = igpt_keras.IGPTClassifier(tiny.model(), 3)
+def test_classes_of_openais_tokens_are_scored(evaluate, tokens, tmp_path):
+    """Where their labels are, one-hot, beside them."""
+    dataset, token_ids = tokens
+    classifier = igpt_keras.IGPTClassifier(tiny.model(), 2)
+    head = classifier.class_head.kernel
+    head.assign(np.random.default_rng(0).normal(size=head.shape))
+    logits = classifier.predict(token_ids, verbose=0)["class_logits"]
+    right = logits.argmax(-1)
+    right[:30] = 1 - right[:30]
+    np.save(tmp_path / "mine_teY.npy", np.eye(2, dtype="int64")[right])
+    classifier.save_to_preset(tmp_path / "model", tokenizer=tiny.grey_palette())
+    for images, accuracy in ((None, 120 / 150), (60, 30 / 60)):
+        found = evaluate(tmp_path / "model", dataset, images=images)
+        assert found["classes"]["accuracy"] == pytest.approx(accuracy)
+    # Of a file alone nothing says which labels are its own.
+    path = f"npy:{tmp_path / 'mine_teX.npy'}"
+    assert evaluate(tmp_path / "model", path)["classes"] is None
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_classes_of_another_dataset_are_not_scored(
+    classes, evaluate, tmp_path, capsys
+):
+    classifier = igpt_keras.IGPTClassifier(tiny.model(), classes)
     classifier.save_to_preset(tmp_path / "model", tokenizer=tiny.grey_palette())
     metrics = evaluate(tmp_path / "model", "digits", images=30)
     assert metrics["classes"] is None
     assert metrics["all_images"]["images"] == 30
-    assert "the head knows 3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"the head knows {classes}, and the images have 10" in printed
 
 
 def test_surprise(evaluate, tmp_path):

@@ -56,6 +56,21 @@ def test_tokens_of_another_tokenizer(name, preset, other_tokens, tmp_path):
         run(name, tmp_path, model=preset, dataset=other_tokens)
 
 
+def test_probed_tokens_of_another_tokenizer(other_tokens, tmp_path):
+    """Than that of the run, which fits one of its own."""
+    with pytest.raises(ValueError, match="made with another tokenizer"):
+        run(
+            "pretrain",
+            tmp_path,
+            dataset="digits",
+            input_resolution=4,
+            vocabulary_size=11,
+            preset="igpt_nano",
+            steps=2,
+            probe_datasets=other_tokens,
+        )
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_tokens_of_another_resolution(name, preset, long_tokens, tmp_path):
     with pytest.raises(

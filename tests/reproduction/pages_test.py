@@ -227,6 +227,19 @@ def test_figure_2_shows_what_was_measured(tmp_path):
     assert chart["series"] == {"cifar10": [[0, 1, 2], [20.0, 45.0, 40.0]]}
 
 
+def test_figure_2_takes_a_layer_inside_for_one():
+    """Not the last, where that is the chosen one."""
+    page = PAGES["figure_2"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in page.runs}
+    (metrics,) = results.values()
+    metrics["chosen_layer"] = 2
+    for row, accuracy in zip(metrics["probe"], (0.2, 0.15, 0.45)):
+        row["test_accuracy"] = row["validation_accuracy"] = accuracy
+    trends = page.content(results).trends
+    np.testing.assert_allclose([t["difference"] for t in trends], [-0.3, -0.05])
+    assert [t["verdict"] for t in trends] == ["not shown", "not shown"]
+
+
 def test_figure_3_compares_sizes_at_equal_loss():
     page = PAGES["figure_3"](SCALES["laptop"], [0])
     results = {}

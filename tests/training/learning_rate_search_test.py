@@ -10,6 +10,8 @@ RATES = (0.01, 0.003, 0.001, 0.0003, 0.0001)
     [
         # The first minimum, not the least of all.
         ([None, 2.3, 2.1, 2.2, 2.0], "min", 0.001, 4),
+        ([2.3, float("nan"), 2.0, 2.0, 2.0], "min", 0.01, 2),
+        ([float("nan"), 0.1, 0.2, 0.1, 0.3], "max", 0.001, 4),
         ([2.0, 2.1, 1.0, 1.0, 1.0], "min", 0.01, 2),
         # Divergence is worse, also after a better one.
         ([2.0, None, 1.0, 1.0, 1.0], "min", 0.01, 2),
@@ -31,5 +33,6 @@ def test_stops_at_the_first_optimum(values, mode, best, tried):
 
     found, trials = search_learning_rate(RATES, trial, mode)
     assert found == best and asked == list(RATES[:tried])
+    values = [None if value != value else value for value in values]
     expected = zip(RATES[:tried], values)
     assert trials == [{"learning_rate": r, "value": v} for r, v in expected]
