@@ -71,6 +71,8 @@ for block in blocks:
     chosen = np.take_along_axis(scores, drawn[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, scores.max(-1), atol=1e-3)
 assert features.shape == (3, len(token_ids), 32)
+assert decoded.shape == (2, 64)
+assert 0 <= decoded.min() and decoded.max() < 17
 assert 0 < loss < np.log(17)
 rotary = RotaryAttention(4, 2)
 rotary.build((None, 64, 32))

@@ -115,8 +115,8 @@ def find_class(name, asked, path):
         raise ValueError(
             f"{path} was saved from the class {name!r}, which is not "
             f"registered here; opened as {asked.__name__} it would be another "
-            "network. Import the module that registers it first, or call "
-            "`from_preset` of the class itself."
+            "network. Import the module that registers it first (--import of "
+            "the recipes), or call `from_preset` of the class itself."
         )
     if not (inspect.isclass(found) and issubclass(found, asked)):
         raise ValueError(
@@ -146,7 +146,7 @@ def find_block(block, default):
             raise ValueError(
                 f"The model's blocks are of {block!r}, which is not registered "
                 "here; with others it would be another network. Import the "
-                "module that registers it first."
+                "module that registers it first (--import of the recipes)."
             )
     if not callable(found) or isinstance(found, keras.layers.Layer):
         raise ValueError(

@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -28,12 +29,22 @@ def start(main, define_flags, stopped="Stopped."):
         stopped: str. What to say after a signal.
     """
     names = _define(define_flags)
+    flags.DEFINE_list(
+        "import",
+        [],
+        "Modules of your own to import first, such as mine for ./mine.py: "
+        "those that register the blocks and models that weights are of.",
+    )
     _quiet_tensorflow()
 
     def run(argv):
         values = _values(argv, names)
         program = pathlib.Path(argv[0]).name
         with reported(program), interrupts.handled(stopped):
+            for name in flags.FLAGS["import"].value:
+                # Before what is installed.
+                sys.path.insert(0, os.getcwd())
+                importlib.import_module(name)
             main(values)
 
     app.run(run)

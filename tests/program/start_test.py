@@ -1,5 +1,6 @@
 import types
 
+import forked
 import numpy as np
 import pytest
 from absl import app
@@ -93,3 +94,29 @@ def test_call_passes_the_flags_that_parameters_are_named_after():
     assert program.call(function, args, seed=2, period=3) == (5, 3, 2)
     with pytest.raises(TypeError, match="steps"):
         program.call(function, types.SimpleNamespace(seed=1))
+
+
+def test_modules_of_the_user_are_imported_first(
+    tmp_path, subprocess_environment
+):
+    """From the working directory, before anything else is done."""
+    (tmp_path / "mine.py").write_text("print('mine is here')\n")
+    script = tmp_path / "scripts" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from igpt_keras import program\n"
+        "program.start(lambda args: print(vars(args)), lambda: None)\n"
+    )
+    for name, status, text in (
+        ("mine", 0, "mine is here\n{}\n"),
+        ("yours", 1, ""),
+    ):
+        result = forked.run(
+            [script, f"--import={name}"],
+            cwd=tmp_path,
+            env=subprocess_environment,
+        )
+        assert result.returncode == status, result.stderr
+        assert result.stdout == text
+    assert "script.py: No module named 'yours'" in result.stderr
+    assert "Traceback" not in result.stderr
