@@ -9,7 +9,6 @@ The second prints what the released code reports for the released checkpoints:
 """
 
 import math
-import os
 import pathlib
 
 import numpy as np
@@ -51,14 +50,12 @@ def define_flags():
 
 
 def main(args):
-    if args.output is not None and os.path.isdir(args.output):
+    if args.output is not None and user_path(args.output).is_dir():
         raise ValueError(f"--output={args.output} is a directory.")
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
     model = getattr(opened, "igpt", opened)
     evaluation.check_masks(model, args.num_masks, args.mask_rate)
-    token_ids, labels, num_classes, source = read_tokens(
-        args, model, tokenizer, opened is not model
-    )
+    token_ids, labels, classes, source = read_tokens(args, opened, tokenizer)
     available = len(token_ids)
     token_ids = token_ids[: args.images]
     print(
@@ -88,10 +85,10 @@ def main(args):
         **evaluation.average_losses(losses, is_palette),
         "classes": None,
     }
-    if opened is not model and num_classes != opened.num_classes:
+    if opened is not model and classes != opened.num_classes:
         print(
             f"Classes are not scored: the head knows {opened.num_classes}, and "
-            f"the images have {num_classes or 'none'}."
+            f"the images have {classes or 'none'}."
         )
     elif opened is not model:
         metrics["classes"] = program.call(
@@ -117,12 +114,9 @@ def main(args):
         write_json(path, metrics)
 
 
-def read_tokens(args, model, tokenizer, has_classes):
-    """Token ids `(M, N)`, labels `(M,)`, classes, and what they are of.
-
-    Of a file of tokens labels are read for a model that has classes.
-    """
-    name = args.dataset
+def read_tokens(args, opened, tokenizer):
+    """Token ids `(M, N)`, labels `(M,)`, classes, and what they are of."""
+    name, model = args.dataset, getattr(opened, "igpt", opened)
     side = math.isqrt(model.sequence_length)
     if name.startswith("npy:"):
         path = str(user_path(name.removeprefix("npy:")))
@@ -131,7 +125,7 @@ def read_tokens(args, model, tokenizer, has_classes):
         token_ids = data.load_token_file(
             path, model.vocabulary_size, model.sequence_length
         )
-        if not has_classes or name.endswith(".npy"):
+        if opened is model or name.endswith(".npy"):
             return token_ids, None, 0, path
         split = data.open_split(name, args.split, side)
         return token_ids, split.labels, split.num_classes, path

@@ -24,13 +24,13 @@ import pathlib
 import sys
 
 import numpy as np
-import scipy.optimize
 from absl import app
 from absl import flags
 from benchmark import Process
 from benchmark import matmul_rate
 from benchmark import measure
 from benchmark import summarize
+from sklearn.linear_model import LinearRegression
 
 from igpt_keras import presets
 from igpt_keras import reports
@@ -105,8 +105,9 @@ def fit(amounts, seconds):
     relative = np.asarray(amounts) / np.asarray(seconds)[:, None]
     # Amounts differ by many orders of magnitude.
     scale = relative.max(axis=0)
-    found, _ = scipy.optimize.nnls(relative / scale, np.ones(len(seconds)))
-    return found / scale
+    regression = LinearRegression(fit_intercept=False, positive=True)
+    regression.fit(relative / scale, np.ones(len(seconds)))
+    return regression.coef_ / scale
 
 
 def explain(names, by_size, seconds):

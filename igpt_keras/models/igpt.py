@@ -14,6 +14,7 @@ from igpt_keras.layers.token_and_position_embedding import (
 )
 from igpt_keras.layers.transformer_block import TransformerBlock
 from igpt_keras.models import igpt_checks
+from igpt_keras.models import own_network
 from igpt_keras.models import preset_directory
 from igpt_keras.models.attention_pattern import PREFIX
 from igpt_keras.models.attention_pattern import read_attention
@@ -24,11 +25,6 @@ from igpt_keras.models.input_tensors import input_tensors
 from igpt_keras.models.masked_metrics import Masked
 from igpt_keras.models.masked_metrics import check_mean_metrics
 from igpt_keras.models.output_head import output_head
-from igpt_keras.models.own_network import check_arguments
-from igpt_keras.models.own_network import check_takes_prefix
-from igpt_keras.models.own_network import find_block
-from igpt_keras.models.own_network import ordering_arguments
-from igpt_keras.models.own_network import registered_name
 from igpt_keras.models.predicted_tokens import predicted_tokens
 from igpt_keras.storage.user_path import user_path
 
@@ -182,8 +178,8 @@ class IGPT(CheckedModel):
             dtype=dtype,
             name="embedding",
         )
-        block = find_block(block, TransformerBlock)
-        others = ordering_arguments(block, order, square_side)
+        block = own_network.find_block(block, TransformerBlock)
+        others = own_network.ordering_arguments(block, order, square_side)
         blocks = [
             block(
                 num_heads,
@@ -208,7 +204,7 @@ class IGPT(CheckedModel):
         told = {}
         if pattern == PREFIX:
             told["prefix_length"] = tensors["prefix_length"]
-            check_takes_prefix(blocks[0])
+            own_network.check_takes_prefix(blocks[0])
         x = embedding(tensors["token_ids"], tensors.get("mask"))
         x = Dropout(dropout, dtype=dtype, name="embedding_dropout")(x)
         for layer in blocks:
@@ -388,14 +384,11 @@ class IGPT(CheckedModel):
             "depth_scaled_mlp": self.depth_scaled_mlp,
             "dropout": self.dropout,
             "remat": self.remat,
-            "block": registered_name(self.block),
+            "block": own_network.registered_name(self.block),
             "order": self.order,
             "attention": self.given_attention,
         }
-        if type(self).get_config is IGPT.get_config:
-            # Nothing of a subclass's own is added to it.
-            check_arguments(type(self), config)
-        return config
+        return own_network.final_config(type(self), IGPT, config)
 
     @classmethod
     def from_config(cls, config):

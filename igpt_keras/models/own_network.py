@@ -94,6 +94,13 @@ def check_arguments(cls, config):
                 )
 
 
+def final_config(cls, parent, config):
+    """A configuration, checked if no `get_config` of a subclass adds to it."""
+    if cls.get_config is parent.get_config:
+        check_arguments(cls, config)
+    return config
+
+
 def find_class(name, asked, path):
     """The class that a preset was saved from.
 
