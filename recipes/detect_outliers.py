@@ -128,7 +128,6 @@ def read_sets(args, model, tokenizer):
             input_resolution=getattr(tokenizer, "input_resolution", side),
             model_resolution=side,
         )
-        split.check_tokenizer(tokenizer)
         examples = sets.evaluation(split, args.images)
         found[name] = examples.token_ids
         if images is None:

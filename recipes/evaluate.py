@@ -139,7 +139,6 @@ def read_tokens(args, opened, tokenizer):
     )
     if split.skipped or split.other_files:
         print(reports.describe_splits({args.split: split}))
-    split.check_tokenizer(tokenizer)
     sets = data.TokenSets(tokenizer, batch_size=256)
     examples = sets.evaluation(split, args.images)
     source = f"{name} {args.split}"

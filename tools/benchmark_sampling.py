@@ -29,7 +29,6 @@ import pathlib
 import statistics
 import time
 
-import numpy as np
 from absl import app
 from absl import flags
 
@@ -202,31 +201,27 @@ def shapes(args):
     }
 
 
-def draw_shapes(path, args, least):
-    """What a token of an image takes, by the length and by the number."""
+def draw_shapes(path, args, by_token):
+    """Microseconds of a token of an image, by the length and by the number."""
     from igpt_keras import reports
 
-    def line(by, pairs):
-        return tuple(
-            zip(
-                *(
-                    (by(pair), 1e6 * least[pair] / np.prod(pair))
-                    for pair in pairs
-                )
-            )
-        )
-
-    shortest = min(tokens for _, tokens in least)
-    of_images = sorted(pair for pair in least if pair[0] == args.images)
-    of_length = sorted(pair for pair in least if pair[1] == shortest)
+    shortest = min(tokens for _, tokens in by_token)
+    lengths = sorted(n for images, n in by_token if images == args.images)
+    batches = sorted(n for n, tokens in by_token if tokens == shortest)
     reports.draw_chart(
         path,
         "sampling",
         "tokens of an image, or images",
         "microseconds a token of an image",
         {
-            f"{args.images} images, by tokens": line(lambda x: x[1], of_images),
-            f"{shortest} tokens, by images": line(lambda x: x[0], of_length),
+            f"{args.images} images, by tokens": (
+                lengths,
+                [by_token[args.images, n] for n in lengths],
+            ),
+            f"{shortest} tokens, by images": (
+                batches,
+                [by_token[n, shortest] for n in batches],
+            ),
         },
         logarithmic=True,
     )
@@ -272,15 +267,15 @@ def main(argv):
     for name, ratio in ratios.items():
         print(f"{name:26} {ratio:.4f}")
     by_shape = measure(shapes(args), args.repeats)
-    least_of_shapes = {shape: min(times) for shape, times in by_shape.items()}
-    for (images, tokens), time_of in least_of_shapes.items():
-        one = 1e6 * time_of / (images * tokens)
+    by_token = {}
+    for (images, tokens), times in by_shape.items():
+        one = by_token[images, tokens] = 1e6 * min(times) / (images * tokens)
         print(
-            f"{images} images of {tokens} tokens: {time_of:.3f} s, {one:.1f} "
-            "microseconds a token of an image"
+            f"{images} images of {tokens} tokens: {min(times):.3f} s, "
+            f"{one:.1f} microseconds a token of an image"
         )
-    if args.picture and least_of_shapes:
-        draw_shapes(args.picture, args, least_of_shapes)
+    if args.picture and by_token:
+        draw_shapes(args.picture, args, by_token)
     if args.output:
         shape = ("images", "tokens", "layers", "heads", "width", "colours")
         document = {

@@ -230,11 +230,7 @@ def main(argv):
         f"{HEAD}\nthreads: {threads}, load {load:.1f}, products of matrices at "
         f"{rate:.0f} GFLOP/s; CPU seconds\n{write_table(found)}"
     )
-    (base,) = (
-        size
-        for size in sweeps["layers"].values()
-        if BASE.items() <= size.items()
-    )
+    base = next(x for x in by_name.values() if BASE.items() <= x.items())
     of_replicas = timed(
         {f"{n} replicas": {**base, "replicas": n} for n in REPLICAS},
         args.runs,

@@ -1,7 +1,6 @@
 import math
 import sys
 
-import keras
 import numpy as np
 
 from igpt_keras.evaluation.layer_rows import layer_rows
@@ -18,6 +17,7 @@ from igpt_keras.probes.labels import largest_class_share
 from igpt_keras.probes.logistic_regression import fit_logistic_regression
 from igpt_keras.probes.low_data import draw_balanced_subset
 from igpt_keras.probes.nearest_neighbors import check_neighbors
+from igpt_keras.probes.whole_inputs import token_input
 
 
 def probe_weights(
@@ -101,8 +101,7 @@ def probe_weights(
         )
     # Features of one network are in memory at a time.
     features = {split: np.array(f[chosen]) for split, f in features.items()}
-    # Of inputs by name the token ids are the last.
-    side = math.isqrt(keras.tree.flatten(model.input)[-1].shape[1])
+    side = math.isqrt(token_input(model).shape[1])
     raw = pixel_features(splits, side)
     raw_result, raw_near = fit("raw pixels", raw)
     sources = {"chosen_layer": features, "raw_pixels": raw}

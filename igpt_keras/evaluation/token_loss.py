@@ -6,6 +6,7 @@ from keras import ops
 
 from igpt_keras.evaluation.token_batches import TokenBatches
 from igpt_keras.models.own_network import check_call
+from igpt_keras.probes.whole_inputs import token_input
 from igpt_keras.terminal import verbosity
 
 # The released script evaluates 8 images on each of 8 GPUs and leaves out what
@@ -99,11 +100,8 @@ def _prefix_length(model):
 def _nats(model):
     """`-log p` of each token, symbolic float32 `(B, N)`."""
     check_call(model, "the loss of each token")
-    token_ids = model.input
-    if isinstance(token_ids, dict):
-        token_ids = token_ids["token_ids"]
     return ops.sparse_categorical_crossentropy(
-        token_ids, model.output, from_logits=True
+        token_input(model), model.output, from_logits=True
     )
 
 

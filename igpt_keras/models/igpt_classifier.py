@@ -14,6 +14,7 @@ from igpt_keras.models.checked_model import nan_unless_ids
 from igpt_keras.models.checked_model import tokenwise
 from igpt_keras.models.igpt import IGPT
 from igpt_keras.models.own_network import check_call
+from igpt_keras.models.own_network import final_config
 from igpt_keras.models.predicted_tokens import predicted_tokens
 from igpt_keras.storage.user_path import user_path
 
@@ -225,7 +226,7 @@ class IGPTClassifier(CheckedModel):
         frozen = []
         if self.trainable:
             frozen = preset_directory.frozen_names(self._named_variables())
-        return {
+        config = {
             **({"frozen": frozen} if frozen else {}),
             "name": self.name,
             "trainable": self.trainable,
@@ -235,6 +236,7 @@ class IGPTClassifier(CheckedModel):
             "classification_weight": self.classification_weight,
             "head_layer": self.head_layer,
         }
+        return final_config(type(self), IGPTClassifier, config)
 
     @classmethod
     def from_config(cls, config):

@@ -23,6 +23,11 @@ def whole_inputs(names, inputs):
     return found
 
 
+def token_input(model):
+    """The symbolic token ids `(B, N)` that a functional model takes."""
+    return model.input["token_ids"] if input_names(model) else model.input
+
+
 def input_names(model):
     """Names of what a functional model takes; none for token ids alone."""
     return set(model.input) if isinstance(model.input, dict) else set()

@@ -68,6 +68,19 @@ def loss_curve(metrics):
     return tuple([logs[key] for logs in epochs] for key in ("step", "val_loss"))
 
 
+def layer_curve(metrics):
+    """Layers and test accuracies of a run's linear probes, for a chart."""
+    rows = metrics["probe"]
+    accuracies = [100 * row["test_accuracy"] for row in rows]
+    return [row["layer"] for row in rows], accuracies
+
+
+def nats_column(split, flags):
+    """Title of a run's loss; of BERT it is another task, of hidden tokens."""
+    hidden = "hidden " if flags.get("objective") == "bert" else ""
+    return f"{split}, nats per {hidden}token"
+
+
 def all_runs(groups):
     """Runs of a dict of lists of them."""
     return [run for runs in groups.values() for run in runs]

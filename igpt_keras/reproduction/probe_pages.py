@@ -11,6 +11,7 @@ from igpt_keras.reproduction.page import all_runs
 from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import layer_curve
 from igpt_keras.reproduction.page import loss_curve
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
@@ -27,10 +28,7 @@ def figure_2(scale, seeds):
         for dataset, probes in runs.items():
             over = completed(results, probes)
             if over:
-                rows = over[0]["probe"]
-                layers = [row["layer"] for row in rows]
-                accuracies = [100 * row["test_accuracy"] for row in rows]
-                series[dataset] = (layers, accuracies)
+                series[dataset] = layer_curve(over[0])
             best = [chosen_accuracy(metrics) for metrics in over]
             last = [m["probe"][-1]["test_accuracy"] for m in over]
             first = [m["probe"][0]["test_accuracy"] for m in over]

@@ -11,6 +11,7 @@ from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import loss_curve
+from igpt_keras.reproduction.page import nats_column
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
 from igpt_keras.reproduction.page import trend
@@ -104,9 +105,8 @@ def _section_a1(runs, results):
         text = number(losses[name])
         if diverged[name]:
             text = f"{diverged[name]} of {len(over)} diverged"
-        # Of other masks, another task: each is read under its own.
-        masked = "objective" in VARIANTS.get(name, {})
-        column = f"validation, nats per {'hidden ' if masked else ''}token"
+        # Masks of each rate are read under their own.
+        column = nats_column("validation", several[0].flags)
         page.cell(name, column, ours=text)
         done = completed(results, several)
         accuracies = [_chosen(m) for m in done if m["probe"] or m["probes"]]
@@ -115,8 +115,8 @@ def _section_a1(runs, results):
         page.cell(name, "largest rise of the loss", ours=number(rises))
         for metrics in done[:1]:
             series[name] = loss_curve(metrics)
-    for name in runs:
-        if name == USUAL or "objective" in VARIANTS.get(name, {}):
+    for name, several in runs.items():
+        if name == USUAL or several[0].flags["objective"] == "bert":
             continue
         statement = f"{name}: a higher loss than the paper's settings"
         compared = trend(statement, losses[name], losses[USUAL])

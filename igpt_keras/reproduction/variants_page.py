@@ -10,6 +10,8 @@ from igpt_keras.reproduction.page import all_runs
 from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import layer_curve
+from igpt_keras.reproduction.page import nats_column
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
 from igpt_keras.reproduction.page import test_images
@@ -43,10 +45,8 @@ READINGS = ("best linear layer", "nearest neighbours", "attentive")
 
 def study_variants(scale, seeds):
     """Order by attention: likelihood, and three ways to read the features."""
-    dataset, last = (
-        scale.labelled[0],
-        presets.IGPT[scale.variants]["num_layers"],
-    )
+    dataset = scale.labelled[0]
+    last = presets.IGPT[scale.variants]["num_layers"]
     readings = {
         "neighbors": "1,5,20,100",
         # A quarter apart, of which validation chooses.
@@ -78,8 +78,7 @@ def _content(pretrained, probes, results):
     curves = {"orders of a causal model": {}, "attentions": {}}
     for name, several in probes.items():
         nats[name] = found(results, pretrained[name], "test_nats_per_token")
-        masked = "objective" in VARIANTS[name]
-        column = f"test, nats per {'hidden ' if masked else ''}token"
+        column = nats_column("test", VARIANTS[name])
         page.cell(name, column, ours=number(nats[name]))
         over = completed(results, several)
         images = images or test_images(results, several)
@@ -94,10 +93,12 @@ def _content(pretrained, probes, results):
         order, attention = name.split(", ")
         for metrics in over[:1]:
             if attention == "causal":
-                curves["orders of a causal model"][order] = _curve(metrics)
+                curves["orders of a causal model"][order] = layer_curve(metrics)
             if order != "random":
-                curves["attentions"].setdefault(attention, _curve(metrics))
-    for name in [name for name in VARIANTS if name != PLAIN]:
+                curves["attentions"].setdefault(attention, layer_curve(metrics))
+    for name in VARIANTS:
+        if name == PLAIN:
+            continue
         # Nats of hidden tokens are of another task.
         if "objective" not in VARIANTS[name]:
             statement = f"{name}: more nats than {PLAIN}"
@@ -119,12 +120,6 @@ def _content(pretrained, probes, results):
             }
         )
     return page
-
-
-def _curve(metrics):
-    rows = metrics["probe"]
-    accuracies = [100 * row["test_accuracy"] for row in rows]
-    return [row["layer"] for row in rows], accuracies
 
 
 def _readings(metrics):

@@ -377,9 +377,23 @@ def test_an_argument_that_no_configuration_has_is_not_lost(cls, tmp_path):
     assert not (tmp_path / "preset").exists()
 
 
-def test_keras_does_not_lose_it_either(tmp_path):
-    with pytest.raises(ValueError, match="'gain' is an argument of GainIGPT"):
-        own_model(GainIGPT, gain=3.0).save(tmp_path / "model.keras")
+@register
+class GainClassifier(igpt_keras.IGPTClassifier):
+    def __init__(self, *args, gain=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gain = gain
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: own_model(GainIGPT, gain=3.0),
+        lambda: GainClassifier(own_model(), 3, gain=3.0),
+    ],
+)
+def test_keras_does_not_lose_it_either(build, tmp_path):
+    with pytest.raises(ValueError, match="'gain' is an argument of Gain"):
+        build().save(tmp_path / "model.keras")
 
 
 def reversed_attention(block):
