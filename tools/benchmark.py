@@ -138,7 +138,9 @@ def summarize(found):
             clock: first[clock]["min"] / row[clock]["min"]
             for clock in ("seconds", "cpu_seconds")
         }
-        row["ratios"]["growth"] = first["growth"] / row["growth"]
+        # A process that was larger before does not grow.
+        if row["growth"]:
+            row["ratios"]["growth"] = first["growth"] / row["growth"]
     return summary
 
 
@@ -160,6 +162,7 @@ def write_table(summary):
                     ("cpu_seconds", "CPU seconds"),
                     ("growth", "memory"),
                 )
+                if key in row["ratios"]
             )
             lines.append(f"{first} to {name}: {parts}")
     return "\n".join(lines)

@@ -3,15 +3,21 @@
 Python raises `KeyboardInterrupt` wherever it happens to be. Inside TensorFlow
 and NumPy it is lost now and then, or comes out as another exception: training
 waits for the end of its step instead, and whatever is raised after a signal
-counts as stopped.
+counts as stopped. In a callback of the garbage collector or a finalizer, Python
+can only print it: there it is raised again, a moment later.
 """
 
 import contextlib
 import os
 import signal
 import sys
+import threading
+
+# Seconds, in which a callback ends.
+AGAIN = 0.1
 
 _received = 0
+_number = None
 _deferred = False
 _handled = False
 
@@ -22,6 +28,7 @@ def handled(message="Stopped."):
     global _received, _handled
     _received, _handled = 0, True
     listen()
+    printed, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -33,6 +40,7 @@ def handled(message="Stopped."):
         sys.exit(130)
     finally:
         _received, _handled = 0, False
+        sys.unraisablehook = printed
 
 
 def listen():
@@ -83,9 +91,26 @@ def checked(iterable):
         check()
 
 
+def _raise_again(unraisable):
+    """Of what cannot be raised where it happened."""
+    if not _received or unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+
+    def send():
+        # Where it is deferred, the next check is near.
+        if _received and not _deferred:
+            os.kill(os.getpid(), _number)
+
+    timer = threading.Timer(AGAIN, send)
+    timer.daemon = True
+    timer.start()
+
+
 def _receive(number, frame):
-    global _received
+    global _received, _number
     _received += 1
+    _number = number
     if not _deferred or _received > 1:
         raise KeyboardInterrupt
     # `print` cannot be entered again from a signal handler.

@@ -1,6 +1,8 @@
 import contextlib
+import gc
 import os
 import signal
+import time
 
 import pytest
 
@@ -61,6 +63,23 @@ def test_a_lost_interrupt_is_raised_at_the_next_check():
                 steps.append(step)
                 interrupts.check()
     assert steps == [0, 1, 2]
+
+
+def test_an_interrupt_of_the_garbage_collector_is_raised_again(capfd):
+    def interrupted(phase, info):
+        gc.callbacks.remove(interrupted)
+        send()
+
+    with pytest.raises(SystemExit) as info:
+        with interrupts.handled("Come back."):
+            gc.callbacks.append(interrupted)
+            gc.collect()
+            time.sleep(30)
+            pytest.fail("went on")
+    assert info.value.code == 130
+    errors = capfd.readouterr().err
+    assert "Come back." in errors
+    assert "Traceback" not in errors
 
 
 def test_deferred_waits_for_the_end_of_the_step(capfd):

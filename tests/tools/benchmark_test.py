@@ -61,10 +61,12 @@ def test_ours_alone_with_nothing_installed(tmp_path, monkeypatch, capsys):
     losses = [step["loss"] for step in steps]
     assert losses == sorted(losses, reverse=True)
     assert all(step["seconds"] > 0 for step in steps)
-    assert all(step["growth"] > 0 for step in steps)
+    # Of this process, which was larger before, there may be none.
+    assert all(step["growth"] >= 0 for step in steps)
     assert found["matmul_gflops"] > 0
     row = found["summary"]["igpt_keras"]
-    assert row["ratios"] == {"seconds": 1, "cpu_seconds": 1, "growth": 1}
+    assert row["ratios"].pop("growth", 1) == 1
+    assert row["ratios"] == {"seconds": 1, "cpu_seconds": 1}
     assert f"{row['seconds']['median']:9.3f}" in shown
 
 
