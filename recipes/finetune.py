@@ -59,6 +59,8 @@ def define_flags():
 def main(args):
     devices = program.call(training.Devices, args)
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
+    resize = {"opened": opened, "tokenizer": tokenizer, "source": args.model}
+    opened = program.call(training.resized, args, **resize)
     igpt = getattr(opened, "igpt", opened)
     igpt_keras.check_tokenizer(tokenizer, igpt)
     evaluation.check_masks(igpt, 1, args.mask_rate)
@@ -73,10 +75,8 @@ def main(args):
 
     with program.call(devices.scope, args):
         keras.utils.set_random_seed(args.seed)
-        classes = splits["train"].num_classes
-        classifier = program.call(
-            training.build_classifier, args, opened=opened, num_classes=classes
-        )
+        given = {"opened": opened, "num_classes": splits["train"].num_classes}
+        classifier = program.call(training.build_classifier, args, **given)
         classifier.compile(program.call(training.paper_adam, args, steps=None))
     preset = run / "preset"
     checkpoint = igpt_keras.TrainingCheckpoint(

@@ -219,7 +219,13 @@ def define_selection(patience):
 
 
 def define_finetuning():
-    """`--steps`, `--batch_size`, `--patience`, `--fold_validation`."""
+    """`--steps`, `--batch_size`, `--patience`, `--input_resolution`, ..."""
+    define_input_resolution(None, "Side of the images. Defaults to --model's.")
+    flags.DEFINE_bool(
+        "interpolate_positions",
+        False,
+        "Resize the positions of --model to another --input_resolution.",
+    )
     flags.DEFINE_integer(
         "steps",
         None,

@@ -2,10 +2,11 @@ import math
 import sys
 
 from igpt_keras import presets
-from igpt_keras.backend import whole_array
 from igpt_keras.models import own_network
 from igpt_keras.models.attention_pattern import read_attention
-from igpt_keras.models.resize_positions import resize_positions
+from igpt_keras.training.resized import check_codes
+from igpt_keras.training.resized import check_positions
+from igpt_keras.training.resized import resized_weights
 from igpt_keras.training.run_tokenizer import open_run_tokenizer
 
 _SHAPE = ("num_layers", "num_heads", "hidden_dim")
@@ -101,33 +102,15 @@ def open_start(
         "init_sha256": start.sha256,
     }
     if hasattr(opened, "model_resolution"):
-        _check_codes(opened, input_resolution)
+        check_codes(opened, input_resolution)
         values["input_resolution"] = opened.input_resolution
         values["model_resolution"] = opened.model_resolution
     wanted = values["model_resolution"]
-    if wanted != side and not interpolate_positions:
-        raise ValueError(
-            f"The weights in {start.source} have positions of {side}x{side} "
-            f"tokens, and the images here have {wanted}x{wanted}. Pass "
-            "--interpolate_positions to resize them as a two-dimensional grid "
-            f"and train on, or --input_resolution for {side}x{side}."
-        )
+    check_positions(start.source, side, wanted, interpolate_positions)
     sys.stdout.write(
         f"Starting from the weights in {start.source}, {start.sha256[:12]}...\n"
     )
-    return opened, values, _weights(model, wanted**2)
-
-
-def _weights(model, sequence_length):
-    """The weights as arrays, of so many positions."""
-    table = model.embedding.position_embedding
-    arrays = []
-    for variable in model.weights:
-        array = whole_array(variable)
-        if variable is table:
-            array = resize_positions(array, sequence_length)
-        arrays.append(array)
-    return arrays
+    return opened, values, resized_weights(model, wanted**2)
 
 
 def _check_network(source, model, preset):
@@ -169,12 +152,3 @@ def _check_variant(source, model, given):
                 f"--{flag}={value}, and the weights in {source} have {found}. "
                 f"Pass --{flag}={found}."
             )
-
-
-def _check_codes(tokenizer, input_resolution):
-    if input_resolution not in (None, tokenizer.input_resolution):
-        side = tokenizer.input_resolution
-        raise ValueError(
-            f"The weights' VQ-VAE is for images of {side}x{side}, and "
-            f"--input_resolution={input_resolution}. Leave it out."
-        )

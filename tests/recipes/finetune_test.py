@@ -64,6 +64,21 @@ def test_leaves_what_it_says(finetuned, capsys):
     assert f"| accuracy | {accuracy:.1%} | {test:.1%} |" in card
 
 
+def test_other_images_than_the_model_was_trained_on(preset, tmp_path, capsys):
+    given = {**FLAGS, "steps": 6, "input_resolution": 6}
+    with pytest.raises(ValueError, match="--interpolate_positions to resize"):
+        recipe.run("finetune", model=preset, **given, run_dir=tmp_path / "no")
+    recipe.run(
+        "finetune",
+        model=preset,
+        **given,
+        interpolate_positions=True,
+        run_dir=tmp_path,
+    )
+    found = igpt_keras.IGPTClassifier.from_preset(tmp_path / "preset")
+    assert found.igpt.sequence_length == 36
+
+
 def test_evaluate_scores_it(finetuned, tmp_path, capsys):
     run, metrics = finetuned
     recipe.run(
