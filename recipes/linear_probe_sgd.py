@@ -41,7 +41,9 @@ def define_flags():
     )
     flags.DEFINE_integer("batch_size", 128, "Images a step.", lower_bound=1)
     shared_flags.define_evaluation()
-    shared_flags.define_masks(presets.BERT_MASK_RATE)
+    shared_flags.define_masks_of_evaluation(
+        evaluation.NUM_MASKS, presets.BERT_MASK_RATE
+    )
     shared_flags.define_run("order, augmentation and masks")
 
 
@@ -101,7 +103,13 @@ def main(args):
         "steps": args.steps,
         "images": {name: len(split) for name, split in splits.items()},
         **progress.seconds,
-        **evaluation.grid_report(grid, validation, test),
+        **program.call(
+            evaluation.grid_report,
+            args,
+            grid=grid,
+            validation=validation,
+            test=test,
+        ),
         "peak_memory_bytes": program.peak_memory(),
         # What keeping float32 features of these layers would take.
         "feature_bytes": 4

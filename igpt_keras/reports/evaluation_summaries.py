@@ -130,6 +130,7 @@ def grid_summary(metrics, directory):
     layers = [row["layer"] for row in metrics["probe"]]
     place = 1 + layers.index(metrics["chosen_layer"])
     lines[place] += f"   <- chosen, at {metrics['learning_rate']:g}"
+    lines += _masks(metrics["test_masks"])
     peak, kept = (
         f"{metrics[f'{name}_bytes'] / 2**30:.2f} GiB"
         for name in ("peak_memory", "feature")

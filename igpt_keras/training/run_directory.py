@@ -17,6 +17,8 @@ NOT_OF_A_RUN = (
     *("checkpoint_minutes", "checkpoint_steps", "log_every"),
     *("allow_config_change", "dry_run", "milestones", "pictures", "beside"),
     *("probe_datasets", "probe_every", "probe_layers", "probe_neighbors"),
+    # Of the evaluation at the end.
+    "num_masks",
     # Its effect is in the resolution.
     "interpolate_positions",
 )

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
 from igpt_keras import data  # noqa: E402
+from igpt_keras import evaluation  # noqa: E402
 from igpt_keras import probes  # noqa: E402
 from igpt_keras import training  # noqa: E402
 
@@ -62,6 +63,38 @@ def test_is_a_grid_trained_on_the_same_batches(preset, probed):
     assert metrics["test_accuracy"] == metrics["probe"][place]["test_accuracy"]
     assert metrics["feature_bytes"] == 4 * 1295 * 2 * 15
     assert metrics["peak_memory_bytes"] > 2**27
+
+
+def test_bert_is_scored_under_several_masks(tmp_path, capsys):
+    """By the modal prediction, and of test; the paper's section 4.6."""
+    preset = tiny.save_preset(tmp_path / "preset", "bert")
+    given = {**FLAGS, "period": 40, "layers": "1,3", "learning_rates": "3"}
+    given |= {"mask_rate": 0.3, "num_masks": 3}
+    metrics = recipe.run(
+        "linear_probe_sgd", model=preset, **given, run_dir=tmp_path / "run"
+    )
+    model, tokenizer = igpt_keras.open_weights(preset)
+    sets = data.TokenSets(tokenizer, 32, "bert", mask_rate=0.3, seed=3)
+    grid = probes.ProbeGrid(model, 10, [1, 3], [3])
+    grid.compile(40)
+    train = sets.training(data.open_split("digits", "train", 4), labels=True)
+    grid.fit(train, steps_per_epoch=40, verbose=0)
+    test = sets.evaluation(data.open_split("digits", "test", 4), 90)
+    place = [1, 3].index(metrics["chosen_layer"])
+
+    def predict(dataset):
+        inputs = [x for x, _ in dataset.as_numpy_iterator()]
+        logits = [tiny.array(grid(x)) for x in inputs]
+        return np.concatenate(logits)[:, 0, place].argmax(axis=-1)
+
+    assert metrics["test_masks"] == evaluation.mask_ensemble(
+        [predict(test.masked(k)) for k in range(3)],
+        predict(test.tokens),
+        test.labels,
+        seed=3,
+    )
+    assert metrics["test_masks"]["one_mask_deviation"] > 0
+    assert "BERT on test: one mask" in capsys.readouterr().out
 
 
 def test_stopped_and_continued_ends_the_same(preset, probed, tmp_path):
