@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # pytest-xdist has a process for every core. Threads that wait for each other
@@ -101,6 +102,33 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"no reference data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def forked_scripts(monkeypatch):
+    """Scripts that a program starts are forks, which import no TensorFlow."""
+    import subprocess
+
+    import forked
+
+    from igpt_keras.program import subprogram
+
+    class Script(forked.Process):
+        """What `subprogram` uses of `subprocess.Popen`."""
+
+        def __init__(self, words):
+            super().__init__(words[1:])
+
+        def wait(self):
+            output, errors = self.communicate()
+            os.write(1, output.encode())
+            os.write(2, errors.encode())
+            return self.returncode
+
+    patched = {**vars(subprocess), "Popen": Script}
+    monkeypatch.setattr(
+        subprogram, "subprocess", types.SimpleNamespace(**patched)
+    )
 
 
 @pytest.fixture

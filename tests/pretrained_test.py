@@ -62,6 +62,7 @@ def test_it_learned_what_pictures_look_like(opened):
     assert nats < 0.8 * math.log(model.vocabulary_size)
 
 
+@pytest.mark.large
 def test_the_card_says_what_it_costs(opened, shared):
     """The first 100 test images, within three standard errors."""
     pytest.importorskip("tensorflow_datasets")
@@ -81,6 +82,7 @@ def test_the_card_says_what_it_costs(opened, shared):
     assert abs(losses.mean() - float(row[1])) < 3 * error
 
 
+@pytest.mark.large
 @pytest.mark.compiled
 def test_completes_a_picture(opened):
     _, model, tokenizer = opened

@@ -184,10 +184,9 @@ def test_every_and_at_the_end():
     "every, validation_freq",
     [
         (1, 2),
-        (2, 1),
         *(
             pytest.param(*case, marks=pytest.mark.large)
-            for case in ((1, None), (2, None), (1, 1), (2, 2))
+            for case in ((2, 1), (1, None), (2, None), (1, 1), (2, 2))
         ),
     ],
 )

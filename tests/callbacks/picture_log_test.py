@@ -54,6 +54,7 @@ def test_a_period_of_its_own(every, steps, tmp_path, capsys):
     assert (log.seconds > 0) == bool(steps)
 
 
+@pytest.mark.large
 def test_its_line_does_not_follow_the_progress_bar(tmp_path, capsys):
     """Nor is there an empty one behind a probe's lines."""
     tokenizer = igpt_keras.PaletteTokenizer(PALETTE)

@@ -159,8 +159,22 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("name", ["state.npz", "manifest.json"])
-@pytest.mark.parametrize("damage", [flip, truncate, empty])
+@pytest.mark.parametrize(
+    "damage, name",
+    [
+        (flip, "state.npz"),
+        (truncate, "state.npz"),
+        (empty, "manifest.json"),
+        *(
+            pytest.param(*case, marks=pytest.mark.large)
+            for case in (
+                (empty, "state.npz"),
+                (flip, "manifest.json"),
+                (truncate, "manifest.json"),
+            )
+        ),
+    ],
+)
 def test_a_damaged_checkpoint_is_never_loaded(damage, name, tmp_path, capsys):
     checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
     model = compiled()

@@ -22,6 +22,7 @@ def test_every_epoch_is_a_permutation():
     )
 
 
+@pytest.mark.large
 def test_no_epoch_and_no_seed_is_like_another():
     """Also those that 8, 16 or 31 bits would take for the same."""
     found = list(orders(200, 20))

@@ -173,6 +173,7 @@ def test_takes_labels_as_lists():
     assert model.evaluate(x, LABELS.tolist(), verbose=0) == expected
 
 
+@pytest.mark.large
 @pytest.mark.compiled
 def test_labels_out_of_range_from_a_generator_are_no_loss(caplog):
     model, x = classifier(), tiny.token_ids()

@@ -147,9 +147,9 @@ def test_bert_sample_weights_weigh_images():
 @pytest.mark.compiled
 def test_optimizer_learns_a_constant_image():
     model = igpt_keras.IGPT(**tiny.SIZE)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(3e-2))
     token_ids = np.repeat(tiny.token_ids(batch=1), 8, axis=0)
-    history = model.fit(token_ids, token_ids, epochs=60, verbose=0).history
+    history = model.fit(token_ids, token_ids, epochs=30, verbose=0).history
     assert history["loss"][-1] < 0.3
 
 
@@ -378,10 +378,15 @@ def test_refuses_ids_out_of_range_in_single_batches():
     "part, shift",
     [
         ("x", -11),
-        ("last", 11),
         *(
             pytest.param(*case, marks=pytest.mark.large)
-            for case in (("x", 11), ("y", 11), ("y", -11), ("last", -11))
+            for case in (
+                ("last", 11),
+                ("x", 11),
+                ("y", 11),
+                ("y", -11),
+                ("last", -11),
+            )
         ),
     ],
 )

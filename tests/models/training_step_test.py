@@ -142,6 +142,7 @@ def test_accumulation_over_halves_is_the_whole_batch(kind):
         )
 
 
+@pytest.mark.large
 def test_compiled_with_xla_a_step_is_the_same():
     found = []
     for compiled in (False, True):

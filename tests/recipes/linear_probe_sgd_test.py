@@ -106,6 +106,7 @@ def test_stopped_and_continued_ends_the_same(preset, probed, tmp_path):
     assert found["probe"] == metrics["probe"]
 
 
+@pytest.mark.large
 def test_joined_layers(preset, tmp_path, capsys):
     flags = {**FLAGS, "steps": 4, "period": 4, "concat": True}
     metrics = recipe.run(

@@ -22,6 +22,7 @@ def test_a_mesh_trains_a_run(tmp_path):
         *(*words, "--model_parallel=2", f"--run_dir={run}"),
         # A BERT does not sample, which takes longest.
         "--objective=bert",
+        *("--num_layers=1", "--num_heads=2", "--hidden_dim=8"),
         *("--vocabulary_size=9", "--steps=2", "--period=2", "--batch_size=8"),
         *("--probe_images=0", "--evaluation_images=30", "--pictures=0"),
     )

@@ -33,7 +33,7 @@ FLAGS = {
     "steps": 2,
     "batch_size": 64,
     "warmup_steps": 1,
-    "period": 1,
+    "period": 2,
     "probe_images": 128,
     "evaluation_images": 64,
     "pictures": 0,
@@ -77,7 +77,7 @@ def run(run_dir, **changes):
 
 @pytest.mark.compiled
 def test_two_steps_leave_everything(tmp_path, capsys, drawn):
-    metrics = run(tmp_path / "run", pictures=1)
+    metrics = run(tmp_path / "run", period=1, pictures=1)
     run_dir = tmp_path / "run"
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
     assert {row["layer"] for row in metrics["probe"]} == {0, 1, 2}
@@ -123,12 +123,13 @@ def test_two_steps_leave_everything(tmp_path, capsys, drawn):
 
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
-    whole = run(tmp_path / "whole", steps=3)
+    settings = {"steps": 3, "period": 1}
+    whole = run(tmp_path / "whole", **settings)
 
     with recipe.stopped_at(2, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "stopped", steps=3)
-    resumed = run(tmp_path / "stopped", steps=3)
+            run(tmp_path / "stopped", **settings)
+    resumed = run(tmp_path / "stopped", **settings)
     for key in whole:
         if not key.endswith("_seconds"):
             assert resumed[key] == whole[key], key
@@ -278,8 +279,9 @@ def test_probes_of_other_datasets(tmp_path):
         dataset=f"folder:{tmp_path / 'mine' / '0'}",
         probe_datasets=f"digits,folder:{tmp_path / 'pair'}",
         batch_size=20,
-        steps=4,
-        probe_every=2,
+        steps=2,
+        period=1,
+        probe_every=1,
         probe_layers="0,2",
     )
     assert metrics["probe"] == []
@@ -294,7 +296,7 @@ def test_probes_of_other_datasets(tmp_path):
     progress = json.loads((tmp_path / "run" / "progress.json").read_text())
     probes = [(p["name"], p["step"], p["layers"]) for p in progress["probes"]]
     assert sorted(probes) == [
-        (name, step, [0, 2]) for name in ("digits", "pair") for step in (2, 4)
+        (name, step, [0, 2]) for name in ("digits", "pair") for step in (1, 2)
     ]
     for name in ("digits", "pair"):
         tags = events.read(tmp_path / "run" / "logs" / f"probe_{name}")
@@ -334,6 +336,7 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
         fold_validation=True,
         learning_rate=5.0,
         steps=3,
+        period=1,
         **ALONE,
     )
     assert metrics["steps"] == 3
@@ -425,10 +428,11 @@ def test_sigterm_stops_and_says_what_continues(tmp_path):
         "--preset=igpt_nano",
         "--vocabulary_size=4",
         "--input_resolution=4",
+        "--num_layers=1",
         "--steps=400",
         "--period=1",
         "--batch_size=8",
-        "--probe_images=64",
+        "--probe_images=0",
         "--evaluation_images=64",
         "--run_dir=run",
     ]
@@ -499,7 +503,7 @@ def test_best_weights_open_while_a_run_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "run"
     with recipe.stopped_at(2, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
-            run(path, **ALONE, steps=3)
+            run(path, **ALONE, steps=3, period=1)
     assert not (path / "metrics.json").exists()
     model, tokenizer = igpt_keras.open_weights(path)
     assert tokenizer.vocabulary_size == 4

@@ -34,7 +34,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(reproduction.SCALES, "laptop", TINY)
 
 
-def test_runs_and_draws(tiny, tmp_path, capfd):
+def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts):
     """Figure 2, as processes; the second time nothing is run."""
     run_dir, output = tmp_path / "runs", tmp_path / "results"
     flags = {"figure": 2, "run_dir": run_dir, "output": output}
@@ -59,7 +59,7 @@ def test_runs_and_draws(tiny, tmp_path, capfd):
     assert before.st_mtime_ns == after.st_mtime_ns
 
 
-def test_a_run_that_fails_leaves_the_rest_drawn(tiny, tmp_path, monkeypatch):
+def test_a_run_that_fails_leaves_the_rest_drawn(tiny, tmp_path, forked_scripts):
     """Of Figure 2: its model is there, and its probe is not."""
     done = tmp_path / "runs" / "laptop" / "pretrain_igpt_nano"
     done.mkdir(parents=True)

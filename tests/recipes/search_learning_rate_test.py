@@ -25,7 +25,9 @@ def command(tmp_path_factory):
     )
 
 
-def test_tries_until_the_first_that_is_worse(command, tmp_path, capfd):
+def test_tries_until_the_first_that_is_worse(
+    command, tmp_path, capfd, forked_scripts
+):
     """A rate that diverges, one that trains, and one that was tried before."""
     run = tmp_path / "search"
     flags = {
@@ -64,7 +66,7 @@ def test_tries_until_the_first_that_is_worse(command, tmp_path, capfd):
         recipe.run("search_learning_rate", **changed)
 
 
-def test_what_fails_is_no_trial(tmp_path, capfd):
+def test_what_fails_is_no_trial(tmp_path, capfd, forked_scripts):
     with pytest.raises(ValueError, match="ended with status 1"):
         recipe.run(
             "search_learning_rate",

@@ -127,6 +127,7 @@ def test_stopped_and_continued_is_the_same(stop, flags, tmp_path, monkeypatch):
     assert digests(tmp_path / "cache") == digests(tmp_path / "whole")
 
 
+@pytest.mark.large
 def test_training_reads_it(flags, tmp_path):
     tokenize(flags)
     name = f"tokens:{flags['output']}"

@@ -1,6 +1,6 @@
-import subprocess
-import sys
+import time
 
+import forked
 import pytest
 
 from igpt_keras.storage.directory_lock import directory_lock
@@ -16,18 +16,18 @@ with directory_lock(pathlib.Path(sys.argv[1])):
 
 def test_a_process_that_is_killed_lets_go(tmp_path, subprocess_environment):
     directory = tmp_path / "run"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, directory],
-        env=subprocess_environment,
-        stdout=subprocess.PIPE,
-        text=True,
+    holder = forked.Process(
+        ["-c", HOLDER, directory], env=subprocess_environment
     )
-    with holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="Another process writes to"):
-            with directory_lock(directory):
-                pass
-        holder.kill()
+    deadline = time.monotonic() + 120
+    while holder.output() != "held\n":
+        assert time.monotonic() < deadline and holder.poll() is None
+        time.sleep(0.1)
+    with pytest.raises(ValueError, match="Another process writes to"):
+        with directory_lock(directory):
+            pass
+    holder.kill()
+    holder.wait()
     with directory_lock(directory):
         pass
     with directory_lock(directory):

@@ -412,7 +412,9 @@ def test_what_is_traced_is_refused_by_dtype_and_shape():
         images.map(tokenizer)
 
 
-@pytest.mark.parametrize("spread", [1.0, 0.1, 1e-3])
+@pytest.mark.parametrize(
+    "spread", [1.0, 1e-3, pytest.param(0.1, marks=pytest.mark.large)]
+)
 def test_candidates_never_miss_the_nearest(spread):
     """All 512 colours compared, for palettes wide and crowded."""
     generator = np.random.default_rng(0)

@@ -94,6 +94,7 @@ def test_says_what_survives_and_leaves_the_tree(project, capsys):
     assert files(project) == before
 
 
+@pytest.mark.large
 def test_draws_some(project, capsys):
     path = str(project / "igpt_keras" / "sign.py")
     drawn = set()
