@@ -4,6 +4,7 @@ from igpt_keras import reports
 from igpt_keras.reports.tables import duration
 from igpt_keras.reproduction.price import price
 from igpt_keras.reproduction.run import in_order
+from igpt_keras.reproduction.scales import SCALES
 from igpt_keras.storage.json_file import write_json
 
 
@@ -12,7 +13,9 @@ def write_page(
 ):
     """Writes `NAME.md`, `NAME.json` and a PNG a chart.
 
-    Runs that are not over are named, and the rest is drawn.
+    Runs that are not over are named and priced, and the rest is drawn. A cell
+    is of the scale where it was measured there; `quoted` where it is the
+    paper's alone; else `priced`, by the runs that it takes.
 
     Args:
         directory: path, such as that of `results`.
@@ -62,7 +65,7 @@ def write_page(
         if run.name in results
     }
     lines += [
-        _runs(runs, records),
+        _runs(runs, records, SCALES[scale].throughput),
         "",
         "```bash",
         *(run.command(root, **others) for run in runs),
@@ -86,11 +89,12 @@ def write_page(
     return path
 
 
-def _runs(runs, records):
+def _runs(runs, records, throughput):
     rows = [["run", "minutes", "on"]]
     for run in runs:
         record = records.get(run.name)
-        cells = ["not run", ""]
+        minutes = price(run)["flops"] / throughput / 60
+        cells = [f"priced: {minutes:.1f}", f"{throughput:.3g} FLOPs a second"]
         if record is not None:
             cells = [f"{record['seconds'] / 60:.1f}", record["hardware"]]
         rows.append([run.name, *cells])
@@ -100,7 +104,7 @@ def _runs(runs, records):
 def _state(cell, scale):
     if cell["ours"] is not None:
         return "the paper's scale" if scale == "paper" else f"{scale} scale"
-    return "quoted" if cell["paper"] is not None else "not run"
+    return "quoted" if cell["paper"] is not None else "priced"
 
 
 def _cells(cells):

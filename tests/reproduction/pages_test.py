@@ -149,7 +149,14 @@ def test_pages_without_results_say_what_is_missing(name, tmp_path):
     names = [run.name for run in in_order(page.runs)]
     assert found["missing"] == names
     assert f"missing below: {', '.join(names)}" in text
-    assert all(cell["ours"] is None for cell in found["cells"])
+    for cell in found["cells"]:
+        assert cell["ours"] is None
+        expected = "priced" if cell["paper"] is None else "quoted"
+        assert cell["state"] == expected
+    for run in in_order(page.runs):
+        minutes = price(run)["flops"] / SCALES["laptop"].throughput / 60
+        row = f"| {run.name} | priced: {minutes:.1f} | 3e+10 FLOPs a second |"
+        assert row in text
     assert {t["verdict"] for t in found["trends"]} <= {"not measured"}
     assert not list(tmp_path.glob("*.png"))
 
