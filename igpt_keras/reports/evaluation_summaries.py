@@ -24,6 +24,7 @@ def linear_probe_summary(metrics, directory):
         f"is {metrics['chance']:.1%}"
     )
     lines += _other_readings(metrics)
+    lines += _at_the_end(metrics["learning_rate"], metrics["learning_rates"])
     lines += _masks(metrics["test_masks"])
     lines += _few_labels(metrics["low_data"])
     left = files_left(
@@ -261,7 +262,12 @@ def search_summary(found, flag, directory):
     if found["best"] is None:
         last = "Every trial diverged: begin with a lower --learning_rates."
     else:
-        last = f"The best run is {directory}/{flag}_{found['best']}."
+        tried = [trial["learning_rate"] for trial in found["trials"]]
+        lines = [
+            f"The best run is {directory}/{flag}_{found['best']}.",
+            *_at_the_end(found["best"], tried),
+        ]
+        last = "\n".join(lines)
     return (
         f"\n{table(rows)}\n\n{last}\nAll trials, under HParams: tensorboard "
         f"--logdir={directory}"
@@ -275,6 +281,18 @@ def describe_ties(metrics):
         return []
     layers = ", ".join(map(str, ties))
     return [f"no layer is best: {layers} within a standard error"]
+
+
+def _at_the_end(best, tried):
+    """A line where learning rates were tried on one side of the best alone."""
+    best, rates = float(best), [float(rate) for rate in tried]
+    if min(rates) < best < max(rates):
+        return []
+    end = "lowest" if best == min(rates) else "highest"
+    return [
+        f"The best learning rate is the {end} that was tried: one beyond it "
+        "may be better (--learning_rates)."
+    ]
 
 
 def _masks(masks):
