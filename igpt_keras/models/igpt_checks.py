@@ -14,7 +14,8 @@ def check_inputs(model, inputs):
             raise ValueError(
                 "A BERT model takes a dict of `token_ids` and `mask` "
                 "(bool, True = hidden and predicted), received "
-                f"{describe(inputs)}."
+                f"{describe(inputs)}. `igpt_keras.data.mask_tokens` draws "
+                "masks for the batches of a dataset."
             )
         check_ids(
             "mask",

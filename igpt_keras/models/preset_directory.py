@@ -154,7 +154,15 @@ def load(cls, directory, interpolate_positions, overrides):
     _check_sha256(path, manifest["sha256"])
     _check_sizes(path, config)
     config = {**config, "sequence_length": length, **arguments, **overrides}
-    model = cls.from_config(config)
+    try:
+        model = cls.from_config(config)
+    except TypeError as error:
+        raise ValueError(
+            f"{path} holds weights of {own_network.shown_name(cls)}, which "
+            f"cannot be built of the arguments saved with them ({error}). What "
+            "its `__init__` sets itself, such as `block`, take as an argument "
+            "with that default."
+        ) from error
     others = {"class_head/kernel"} if "classifier" in manifest else set()
     named = named_variables(model)
     _read_weights(named, path, others)

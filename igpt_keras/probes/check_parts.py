@@ -37,6 +37,13 @@ def check_parts(model):
     for name, layer in {"the model": model, **layers}.items():
         _check_called(name, layer, "input", needs)
     _check_called("`final_norm`", model.final_norm, "output", needs)
+    parts = {**layers, "`final_norm`": model.final_norm}
+    for name, layer in parts.items():
+        if not any(layer is own for own in getattr(model, "layers", ())):
+            raise ValueError(
+                f"{needs}; {name} is not among the `layers` of this {kind}. "
+                "Where it is inside one of them, a model of its own, pass that."
+            )
     shape = getattr(model.input, "shape", None)
     if isinstance(model.input, dict):
         others = set(model.input) - {"token_ids"}

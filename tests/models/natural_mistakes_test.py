@@ -91,3 +91,10 @@ def test_greyscale_images_become_rgb_as_they_are_told(shape):
 def test_fit_before_compile_says_so():
     with pytest.raises(ValueError, match="call `compile"):
         tiny.model().fit(tiny.token_ids(), verbose=0)
+
+
+def test_bert_without_masks_hears_where_they_are_from():
+    model = tiny.model("bert")
+    model.compile("adam")
+    with pytest.raises(ValueError, match="data.mask_tokens` draws masks"):
+        model.fit(tiny.token_ids(), verbose=0)

@@ -47,6 +47,14 @@ class ReversedAttention(SelfAttention):
 
 
 @register
+class ReLUModel(igpt_keras.IGPT):
+    """Sets the block itself, where an argument's default would do."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, block=ReLUBlock, **kwargs)
+
+
+@register
 class ReversedBlock(TransformerBlock):
     attention_class = ReversedAttention
 
@@ -449,6 +457,15 @@ def test_a_cell_that_was_edited_is_not_saved_as_the_new_one(tmp_path):
     define("x * 3.0")
     with pytest.raises(ValueError, match="was defined again, and differently"):
         model.save_to_preset(tmp_path / "other")
+
+
+def test_a_class_that_sets_its_arguments_itself_hears_how(tmp_path):
+    ReLUModel(**tiny.SIZE).save_to_preset(tmp_path / "preset")
+    with pytest.raises(
+        ValueError, match="ReLUModel, which cannot be built"
+    ) as e:
+        igpt_keras.IGPT.from_preset(tmp_path / "preset")
+    assert "take as an argument with that default" in str(e.value)
 
 
 def test_squares_are_not_swallowed():

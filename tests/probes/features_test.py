@@ -351,6 +351,18 @@ def test_grids_of_probes_take_any_model_with_the_parts():
         evaluation.token_losses(model, x)
 
 
+def test_a_model_inside_of_another_is_named():
+    inner = tiny.model()
+    token_ids = keras.Input((16,), dtype="int32")
+    outer = keras.Model(token_ids, keras.layers.Dense(3)(inner(token_ids)))
+    for name in ("blocks", "final_norm", "hidden_dim"):
+        setattr(outer, name, getattr(inner, name))
+    with pytest.raises(
+        ValueError, match="block 0 is not among the `layers` of"
+    ):
+        igpt_keras.extract_features(outer, batches(tiny.token_ids(), 4))
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
