@@ -22,6 +22,7 @@ also draws `--images` of other lengths, and other numbers of images of the
 shortest, and what a token of an image takes of each.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -232,10 +233,14 @@ def main(argv):
     args = flags.FLAGS
     if args.batches and not args.lengths:
         raise ValueError("--batches are of the shortest of --lengths: pass it.")
+    peer = all(map(importlib.util.find_spec, ("torch", "transformers")))
+    if peer:
+        # What it loads ends the process where TensorFlow was loaded before.
+        importlib.import_module("transformers.models.imagegpt.modeling_imagegpt")
     rate = matmul_rate()
     counts = {}
     ways = ours(args, counts)
-    if all(map(importlib.util.find_spec, ("torch", "transformers"))):
+    if peer:
         ways["hugging_face"] = hugging_face(args)
     else:
         print("Hugging Face is left out: torch or transformers is missing.")
