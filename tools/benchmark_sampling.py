@@ -236,7 +236,9 @@ def main(argv):
     peer = all(map(importlib.util.find_spec, ("torch", "transformers")))
     if peer:
         # What it loads ends the process where TensorFlow was loaded before.
-        importlib.import_module("transformers.models.imagegpt.modeling_imagegpt")
+        importlib.import_module(
+            "transformers.models.imagegpt.modeling_imagegpt"
+        )
     rate = matmul_rate()
     counts = {}
     ways = ours(args, counts)

@@ -24,7 +24,6 @@ def linear_probe_summary(metrics, directory):
         f"is {metrics['chance']:.1%}"
     )
     lines += _other_readings(metrics)
-    lines += _at_the_end(metrics["learning_rate"], metrics["learning_rates"])
     lines += _masks(metrics["test_masks"])
     lines += _few_labels(metrics["low_data"])
     left = files_left(
@@ -131,6 +130,7 @@ def grid_summary(metrics, directory):
     layers = [row["layer"] for row in metrics["probe"]]
     place = 1 + layers.index(metrics["chosen_layer"])
     lines[place] += f"   <- chosen, at {metrics['learning_rate']:g}"
+    lines += _at_the_end(metrics["learning_rate"], metrics["learning_rates"])
     lines += _masks(metrics["test_masks"])
     peak, kept = (
         f"{metrics[f'{name}_bytes'] / 2**30:.2f} GiB"

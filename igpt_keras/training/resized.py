@@ -41,12 +41,12 @@ def resized(
         return opened
     length = input_resolution**2
     config = {**model.get_config(), "sequence_length": length}
-    larger = type(model).from_config(config)
-    larger.set_weights(resized_weights(model, length))
+    other = type(model).from_config(config)
+    other.set_weights(resized_weights(model, length))
     if opened is model:
-        return larger
+        return other
     classifier = IGPTClassifier(
-        larger, opened.num_classes, head_layer=opened.head_layer
+        other, opened.num_classes, head_layer=opened.head_layer
     )
     classifier.class_head.set_weights(opened.class_head.get_weights())
     return classifier

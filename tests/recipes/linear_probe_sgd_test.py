@@ -94,7 +94,10 @@ def test_bert_is_scored_under_several_masks(tmp_path, capsys):
         seed=3,
     )
     assert metrics["test_masks"]["one_mask_deviation"] > 0
-    assert "BERT on test: one mask" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "BERT on test: one mask" in out
+    # There was one.
+    assert "best learning rate is the lowest that was tried" in out
 
 
 def test_stopped_and_continued_ends_the_same(preset, probed, tmp_path):
