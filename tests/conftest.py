@@ -19,7 +19,6 @@ if os.environ.get("IGPT_TEST_BLOCK_TENSORFLOW"):
     for module in ("tensorflow", "tensorflow_datasets", "keras_cv"):
         sys.modules[module] = None
 
-import keras
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -72,6 +71,9 @@ def pytest_runtest_setup(item):
     Tracing a training step takes as long as a hundred steps of a tiny network.
     Before fixtures, which train too.
     """
+    # Not at the top: pytest-xdist's controller runs no test.
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -86,6 +88,8 @@ def little_garbage():
     What is left of the modules before it, and TensorFlow's own, are a million
     objects, which take a second each time.
     """
+    import keras
+
     keras.utils.clear_session()
     gc.collect()
     gc.freeze()
@@ -93,6 +97,8 @@ def little_garbage():
 
 @pytest.fixture(autouse=True)
 def seed():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
