@@ -74,12 +74,12 @@ def study_variants(scale, seeds):
 
 
 def _content(pretrained, probes, results):
-    page, nats, accuracies, images = Content(), {}, {}, None
+    page, accuracies, images = Content(), {}, None
     curves = {"orders of a causal model": {}, "attentions": {}}
     for name, several in probes.items():
-        nats[name] = found(results, pretrained[name], "test_nats_per_token")
+        nats = found(results, pretrained[name], "test_nats_per_token")
         column = nats_column("test", VARIANTS[name])
-        page.cell(name, column, ours=number(nats[name]))
+        page.cell(name, column, ours=number(nats))
         over = completed(results, several)
         images = images or test_images(results, several)
         accuracies[name] = [_readings(metrics) for metrics in over]
@@ -101,8 +101,9 @@ def _content(pretrained, probes, results):
             continue
         # Nats of hidden tokens are of another task.
         if "objective" not in VARIANTS[name]:
+            more = _more_nats(results, pretrained[name], pretrained[PLAIN])
             statement = f"{name}: more nats than {PLAIN}"
-            page.trends.append(trend(statement, nats[name], nats[PLAIN]))
+            page.trends.append(trend(statement, more, [0.0] * len(more)))
         for column in READINGS:
             one, other = (
                 [reading[column] for reading in accuracies[key]]
@@ -120,6 +121,15 @@ def _content(pretrained, probes, results):
             }
         )
     return page
+
+
+def _more_nats(results, runs, others):
+    """Differences by seed: each has a palette, which moves all losses alike."""
+    pairs = [
+        [found(results, [run], "test_nats_per_token") for run in pair]
+        for pair in zip(runs, others)
+    ]
+    return [one[0] - other[0] for one, other in pairs if one and other]
 
 
 def _readings(metrics):

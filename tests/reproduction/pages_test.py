@@ -307,6 +307,35 @@ def test_epochs_of_attentive_probes_are_priced():
     np.testing.assert_allclose(price(probe)["flops"], passes * step / 128)
 
 
+def test_nats_of_variants_are_compared_by_seed(tmp_path):
+    """What a seed's palette does to all is no error of a difference."""
+    page = PAGES["study_variants"](SCALES["laptop"], [0, 1, 2])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    for order, nats in (
+        ("raster", (2.0, 2.5, 3.0)),
+        ("spiral", (2.1, 2.6, 3.3)),
+        ("columns", (2.2, 2.7, None)),
+    ):
+        for suffix, value in zip(("", "_seed1", "_seed2"), nats):
+            name = f"pretrain_igpt_nano_study_{order}_causal{suffix}"
+            if value is None:
+                del results[name]
+            else:
+                results[name]["test_nats_per_token"] = value
+    _, found = draw("study_variants", page, results, tmp_path)
+    by_statement = {trend["statement"]: trend for trend in found["trends"]}
+    spiral, columns = (
+        by_statement[f"{order}, causal: more nats than raster, causal"]
+        for order in ("spiral", "columns")
+    )
+    np.testing.assert_allclose(spiral["difference"], 0.5 / 3)
+    error = np.std([0.1, 0.1, 0.3], ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(spiral["standard_error"], error)
+    assert spiral["verdict"] == "shown"
+    # Of the seeds that both have.
+    np.testing.assert_allclose(columns["difference"], 0.2)
+
+
 def test_variants_are_read_in_three_ways(tmp_path):
     """The plain model first, and each other one beside it."""
     page = PAGES["study_variants"](SCALES["laptop"], [0])
