@@ -7,6 +7,7 @@ from igpt_keras.training import finetuning_schedule
 
 # Images of a dataset, and those that are trained on.
 _IMAGES = {
+    "digits": (1_797, 1_295),
     "cifar10": (60_000, 45_000),
     "cifar100": (60_000, 45_000),
     "stl10": (13_000, 4_500),

@@ -93,9 +93,11 @@ def _runs(runs, records, throughput):
     rows = [["run", "minutes", "on"]]
     for run in runs:
         record = records.get(run.name)
-        minutes = price(run)["flops"] / throughput / 60
-        cells = [f"priced: {minutes:.1f}", f"{throughput:.3g} FLOPs a second"]
-        if record is not None:
+        if record is None:
+            minutes = price(run)["flops"] / throughput / 60
+            machine = f"{throughput:.3g} FLOPs a second"
+            cells = [f"priced: {minutes:.1f}", machine]
+        else:
             cells = [f"{record['seconds'] / 60:.1f}", record["hardware"]]
         rows.append([run.name, *cells])
     return reports.markdown_table(rows)

@@ -85,6 +85,7 @@ def test_completions_differ_and_are_of_the_seed(model, tokenizer, images):
     assert len(np.unique(draws[0].reshape(8, -1), axis=0)) == 8
 
 
+@pytest.mark.large
 def test_batches_are_of_one_size_and_other_seeds(
     model, tokenizer, images, monkeypatch
 ):
