@@ -221,12 +221,11 @@ for count in (7, 5):
     elif keras.backend.backend() == "jax":
         continue
     options = {"batch_size": 4, "verbose": 0}
-    if count == 5:
-        history = vq_vae.fit(few, epochs=2, shuffle=False, **options).history
-        for name, values in history.items():
-            found[f"{name} of {count}"] = values
-        for variable in vq_vae.weights:
-            found[f"{variable.path} of {count}"] = tiny.array(variable)
+    history = vq_vae.fit(few, epochs=2, shuffle=False, **options).history
+    for name, values in history.items():
+        found[f"{name} of {count}"] = values
+    for variable in vq_vae.weights:
+        found[f"{variable.path} of {count}"] = tiny.array(variable)
     logs = vq_vae.evaluate(few, return_dict=True, **options)
     found[f"evaluated {count}"] = list(logs.values())
     logs = vq_vae.test_on_batch(few, return_dict=True)
@@ -295,8 +294,18 @@ np.testing.assert_array_equal(found, completed)
 # Fewer images than replicas.
 found = igpt_keras.sample(spread, 1, seed=1)
 np.testing.assert_array_equal(found, expected[:1])
-if sys.argv[1:] != ["xla"]:
+if sys.argv[1:] != ["all"]:
     sys.exit()
+np.testing.assert_array_equal(
+    igpt_keras.sample(alone, 5, prompt=prompt), completed
+)
+alone_image = igpt_keras.sample(alone, 1, seed=1)
+for model in (spread, alone):
+    with strategy.scope():
+        inside = igpt_keras.sample(model, 1, seed=1)
+    outside = igpt_keras.sample(model, 1, seed=1)
+    np.testing.assert_array_equal(inside, alone_image)
+    np.testing.assert_array_equal(outside, alone_image)
 # Compiled by XLA, as long images are.
 from igpt_keras.models import sampling
 sampling.XLA_STEPS = 1
@@ -307,7 +316,7 @@ np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
-    "how", [[], pytest.param(["xla"], marks=pytest.mark.large)]
+    "how", [[], pytest.param(["all"], marks=pytest.mark.large)]
 )
 def test_sampling_is_the_same_inside_and_outside_of_a_strategy(
     how, subprocess_environment

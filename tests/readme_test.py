@@ -212,7 +212,8 @@ def test_commands_of_recipes_run(tmp_path, monkeypatch, capsys):
                 patch.setattr(reports, "draw_samples", Mock())
             run_recipe(line)
     for run in ("digits", "from_codes"):
-        assert (tmp_path / "runs" / run / "completions.png").is_file()
+        for name in ("samples", "completions"):
+            assert (tmp_path / "runs" / run / f"{name}.png").is_file()
     for run in ("finetuned", "from_scratch"):
         assert (tmp_path / "runs" / run / "accuracy.png").is_file()
     assert (tmp_path / "runs" / "pictures" / "animation.gif").is_file()

@@ -54,11 +54,7 @@ def run(name, model, batches, validation, **options):
 
 
 found = {}
-# BERT on replicas is in `distribution_test.py`.
-kinds = ["autoregressive", "bert", "classifier", "clipped"]
-if layout == "replicas":
-    kinds.remove("bert")
-for kind in kinds:
+for kind in ("autoregressive", "bert", "classifier", "clipped"):
     keras.utils.set_random_seed(0)
     objective = "bert" if kind == "bert" else "autoregressive"
     inputs, targets = token_ids, token_ids
@@ -159,7 +155,7 @@ def found(tmp_path_factory):
 @pytest.mark.parametrize("layout", ["replicas", "parts"])
 def test_equals_one_device(layout, found):
     one, other = found["one"], found[layout]
-    names = {"autoregressive", "classifier", "clipped"}
+    names = {"autoregressive", "bert", "classifier", "clipped"}
     assert names <= set(other) and (layout == "parts" or "vq_vae" in other)
     for key in other.keys() - {"continued"}:
         # Keras counts a last batch of a few images as much as the others.

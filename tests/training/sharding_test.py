@@ -160,7 +160,7 @@ for layout, sizes in (
 ):
     devices = training.Devices("auto", None, *sizes)
     for kind in ("autoregressive", "bert", "classifier"):
-        if layout != "data" or kind == "autoregressive":
+        if (layout, kind) != ("data", "classifier"):
             found[layout, kind] = train(kind, layout, devices)
     if layout != "mesh":
         found[layout, "vq_vae"] = train_vq_vae(layout, devices)
@@ -218,15 +218,14 @@ def test_equals_one_device(layout, found):
         other = key.replace("one/", f"{layout}/")
         if other not in found:
             assert any(
-                part in key
-                for part in ("vq_vae", "samples", "classifier", "bert")
+                part in key for part in ("vq_vae", "samples", "classifier")
             )
             continue
         compared += 1
         np.testing.assert_allclose(
             found[other], value, rtol=1e-5, atol=1e-5, err_msg=other
         )
-    assert compared >= (10 if layout == "data" else 20)
+    assert compared >= 20
     losses = found["one/autoregressive/loss"]
     assert losses[1] < losses[0] - 1e-2
     assert layout == "mesh" or found["one/vq_vae/revived"] > 0
@@ -241,4 +240,5 @@ def test_a_run_goes_on_with_other_devices(found):
 
 def test_devices_share_the_work(found):
     """Of a batch in two parts, too."""
-    assert found["flops/mesh"] < 0.4 * found["flops/one"]
+    for layout in ("data", "mesh"):
+        assert found[f"flops/{layout}"] < 0.4 * found["flops/one"]
