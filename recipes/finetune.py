@@ -59,14 +59,14 @@ def define_flags():
 def main(args):
     devices = program.call(training.Devices, args)
     opened, tokenizer = igpt_keras.open_weights(args.model, args.palette, 1)
-    resize = {"opened": opened, "tokenizer": tokenizer, "source": args.model}
-    opened = program.call(training.resized, args, **resize)
     igpt = getattr(opened, "igpt", opened)
     igpt_keras.check_tokenizer(tokenizer, igpt)
+    given = {"igpt": igpt, "tokenizer": tokenizer, "source": args.model}
+    length = program.call(training.finetuning_positions, args, **given)
     evaluation.check_masks(igpt, 1, args.mask_rate)
     curves = {path: training.read_accuracy_curve(path) for path in args.beside}
     run = training.RunDirectory(args.run_dir, devices.is_chief)
-    splits, train = open_data(args, igpt, tokenizer)
+    splits, train = open_data(args, length, tokenizer)
     print(reports.describe_splits(splits), flush=True)
     run.begin(vars(args), splits["train"].fingerprint)
     known = {k: getattr(igpt, k) for k in ("objective", "attention")}
@@ -75,7 +75,8 @@ def main(args):
 
     with program.call(devices.scope, args):
         keras.utils.set_random_seed(args.seed)
-        given = {"opened": opened, "num_classes": splits["train"].num_classes}
+        given = {"opened": opened, "sequence_length": length}
+        given["num_classes"] = splits["train"].num_classes
         classifier = program.call(training.build_classifier, args, **given)
         classifier.compile(program.call(training.paper_adam, args, steps=None))
     preset = run / "preset"
@@ -127,13 +128,13 @@ def main(args):
     print(reports.finetuning_summary(metrics, run.path))
 
 
-def open_data(args, igpt, tokenizer):
+def open_data(args, sequence_length, tokenizer):
     """All splits, and what to train on; fills in defaults."""
     splits = program.call(
         data.open_splits_for,
         args,
         tokenizer=tokenizer,
-        sequence_length=igpt.sequence_length,
+        sequence_length=sequence_length,
     )
     training.check_classes(splits)
     train = program.call(

@@ -119,17 +119,17 @@ def forked_scripts(monkeypatch):
 
     from igpt_keras.program import subprogram
 
-    class Script(forked.Process):
-        """What `subprogram` uses of `subprocess.Popen`."""
+    class Script:
+        """What `subprogram` uses of `subprocess.Popen`, but for signals."""
 
         def __init__(self, words):
-            super().__init__(words[1:])
+            self.process = forked.Process(words[1:])
 
         def wait(self):
-            output, errors = self.communicate()
+            output, errors = self.process.communicate()
             os.write(1, output.encode())
             os.write(2, errors.encode())
-            return self.returncode
+            return self.process.returncode
 
     patched = {**vars(subprocess), "Popen": Script}
     monkeypatch.setattr(

@@ -86,7 +86,7 @@ class Process:
         return self._process.exitcode
 
     def communicate(self, timeout=None):
-        Process.wait(self, timeout)
+        self.wait(timeout)
         return tuple(path.read_text() for path in self._paths)
 
 

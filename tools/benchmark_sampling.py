@@ -22,7 +22,6 @@ also draws `--images` of other lengths, and other numbers of images of the
 shortest, and what a token of an image takes of each.
 """
 
-import importlib
 import importlib.util
 import json
 import os

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from igpt_keras.evaluation.mask_ensemble import mask_ensemble
+from igpt_keras.evaluation.mask_ensemble import ensemble_of
 from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.labels import largest_class_share
 
@@ -33,9 +33,8 @@ def grid_report(grid, validation, test, num_masks=0, seed=0):
     grid.evaluate(test.probe_inputs, verbose=0)
     on_test = grid.accuracies
     names = [None] if grid.concat else grid.layer_numbers
-    rows = []
-    for place, layer in enumerate(names):
-        rate = int(on_validation[:, place].argmax())
+    rates, rows = on_validation.argmax(axis=0).tolist(), []
+    for place, (layer, rate) in enumerate(zip(names, rates)):
         rows.append(
             {
                 "layer": layer,
@@ -51,8 +50,8 @@ def grid_report(grid, validation, test, num_masks=0, seed=0):
     test_masks = None
     if num_masks and "mask" in grid.names:
         place = rows.index(chosen)
-        rate = int(on_validation[:, place].argmax())
-        test_masks = _test_masks(grid, test, (rate, place), num_masks, seed)
+        probe = (rates[place], place)
+        test_masks = _test_masks(grid, test, probe, num_masks, seed)
     return {
         "probe": rows,
         "layers": list(grid.layer_numbers),
@@ -69,22 +68,18 @@ def grid_report(grid, validation, test, num_masks=0, seed=0):
 
 def _test_masks(grid, test, probe, num_masks, seed):
     """`mask_ensemble` of one probe of a grid."""
+    inputs = grid.feature_model.states.input
     rate, place = probe
-    inputs = {
-        name: keras.Input(test.token_ids.shape[1:], dtype="int32", name=name)
-        for name in ("token_ids", "mask")
-    }
-    classes = ops.argmax(grid(inputs)[:, rate, place], axis=-1)
-    chosen = keras.Model(inputs, classes)
-
-    def predict(dataset):
-        return chosen.predict(dataset, verbose=0)
-
-    masked = [
-        predict(test.masked(mask).map(lambda inputs, _: inputs))
-        for mask in range(num_masks)
-    ]
-    unmasked = predict(
-        test.tokens.map(lambda ids, _: {"token_ids": ids, "mask": 0 * ids})
+    chosen = keras.Model(
+        inputs, ops.argmax(grid(inputs)[:, rate, place], axis=-1)
     )
-    return mask_ensemble(masked, unmasked, test.labels, seed)
+
+    def whole(inputs, labels):
+        if isinstance(inputs, dict):
+            return inputs
+        return {"token_ids": inputs, "mask": 0 * inputs}
+
+    def classes(dataset):
+        return chosen.predict(dataset.map(whole), verbose=0)
+
+    return ensemble_of(classes, test, num_masks, seed)

@@ -39,6 +39,21 @@ def modal_prediction(predictions, seed=0):
     return ordered[counts.argmax(axis=0), np.arange(predictions.shape[1])]
 
 
+def ensemble_of(classes, examples, num_masks, seed=0):
+    """`mask_ensemble` of an `EvaluationSet`.
+
+    Args:
+        classes: function of a dataset of `(inputs, labels)`, BERT's under a
+            mask or not, to the classes `(M,)` that images are given.
+        examples: `EvaluationSet`.
+        num_masks: int.
+        seed: int. Breaks ties of the vote. Defaults to 0.
+    """
+    masked = [classes(examples.masked(mask)) for mask in range(num_masks)]
+    unmasked = classes(examples.tokens)
+    return mask_ensemble(masked, unmasked, examples.labels, seed)
+
+
 def mask_ensemble(predictions, unmasked, labels, seed=0):
     """Accuracies of BERT by what is hidden when it classifies.
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from igpt_keras.evaluation.layer_rows import layer_rows
 from igpt_keras.evaluation.mask_ensemble import NUM_MASKS
-from igpt_keras.evaluation.mask_ensemble import mask_ensemble
+from igpt_keras.evaluation.mask_ensemble import ensemble_of
 from igpt_keras.evaluation.neighbor_report import neighbor_report
 from igpt_keras.evaluation.split_features import few_label_accuracy
 from igpt_keras.evaluation.split_features import network_features
@@ -211,9 +211,7 @@ def _test_masks(model, test, probe, layer, num_masks, directory, seed):
     def classes(dataset):
         return probe.predict(extract_features(model, dataset, path)[0][layer])
 
-    masked = [classes(test.masked(mask)) for mask in range(num_masks)]
-    unmasked = classes(test.tokens)
-    return mask_ensemble(masked, unmasked, test.labels, seed)
+    return ensemble_of(classes, test, num_masks, seed)
 
 
 def _of_layers(layers, result):

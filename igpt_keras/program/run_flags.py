@@ -41,11 +41,7 @@ def define_init():
         "Weights to start from in place of fresh ones, with their tokenizer "
         "and a new optimizer: what --model takes elsewhere.",
     )
-    flags.DEFINE_bool(
-        "interpolate_positions",
-        False,
-        "Resize the positions of --init to another --input_resolution.",
-    )
+    define_interpolate_positions("--init")
     flags.register_multi_flags_validator(
         ["preset", "init"],
         lambda values: any(value is not None for value in values.values()),
@@ -58,6 +54,15 @@ def define_init():
         ),
         message="--interpolate_positions is of the weights of --init. Leave it "
         "out.",
+    )
+
+
+def define_interpolate_positions(weights):
+    """`--interpolate_positions` of the weights of another flag, a str."""
+    flags.DEFINE_bool(
+        "interpolate_positions",
+        False,
+        f"Resize the positions of {weights} to another --input_resolution.",
     )
 
 

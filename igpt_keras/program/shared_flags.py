@@ -221,11 +221,7 @@ def define_selection(patience):
 def define_finetuning():
     """`--steps`, `--batch_size`, `--patience`, `--input_resolution`, ..."""
     define_input_resolution(None, "Side of the images. Defaults to --model's.")
-    flags.DEFINE_bool(
-        "interpolate_positions",
-        False,
-        "Resize the positions of --model to another --input_resolution.",
-    )
+    run_flags.define_interpolate_positions("--model")
     flags.DEFINE_integer(
         "steps",
         None,

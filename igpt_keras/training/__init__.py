@@ -17,7 +17,7 @@ from igpt_keras.training.optimizer import paper_adam
 from igpt_keras.training.processes import join_processes
 from igpt_keras.training.replicas import rebuilt
 from igpt_keras.training.replicas import shared_evenly
-from igpt_keras.training.resized import resized
+from igpt_keras.training.resized import finetuning_positions
 from igpt_keras.training.run_directory import RunDirectory
 from igpt_keras.training.run_tokenizer import keep_run_tokenizer
 from igpt_keras.training.run_tokenizer import open_run_tokenizer

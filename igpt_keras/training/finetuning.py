@@ -67,6 +67,7 @@ def finetuning_images(
 def build_classifier(
     opened,
     num_classes,
+    sequence_length=None,
     from_scratch=False,
     dropout=0.0,
     dtype="float32",
@@ -80,6 +81,8 @@ def build_classifier(
     Args:
         opened: an `IGPT`, or an `IGPTClassifier`, whose class head is kept.
         num_classes: int.
+        sequence_length: int. Positions, which are resized from the model's.
+            Defaults to as many.
         from_scratch: bool. Whether weights are fresh. Defaults to `False`.
         dropout: float. Defaults to 0.
         dtype: str, the Keras dtype policy. Defaults to `"float32"`.
@@ -110,6 +113,7 @@ def build_classifier(
     if has_head:
         head_layer = opened.head_layer
     changes = {"dropout": dropout, "dtype": dtype, "remat": remat}
+    changes["sequence_length"] = sequence_length or igpt.sequence_length
     if from_scratch:
         start = type(igpt).from_config({**igpt.get_config(), **changes})
     else:

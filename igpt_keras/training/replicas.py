@@ -1,4 +1,5 @@
 from igpt_keras.backend import num_replicas
+from igpt_keras.training.resized import resized_weights
 
 
 def rebuilt(model, **changes):
@@ -6,10 +7,11 @@ def rebuilt(model, **changes):
 
     Args:
         model: an `IGPT` from outside of it.
-        **changes: of its configuration, which leave the weights what they are.
+        **changes: of its configuration, which leave the weights what they are;
+            by another `sequence_length` positions are resized.
     """
     copy = type(model).from_config({**model.get_config(), **changes})
-    copy.set_weights(model.get_weights())
+    copy.set_weights(resized_weights(model, copy.sequence_length))
     return copy
 
 

@@ -3,21 +3,20 @@
 import math
 
 from igpt_keras.backend import whole_array
-from igpt_keras.models.igpt_classifier import IGPTClassifier
 from igpt_keras.models.resize_positions import resize_positions
 
 
-def resized(
-    opened,
+def finetuning_positions(
+    igpt,
     tokenizer,
     source,
     input_resolution=None,
     interpolate_positions=False,
 ):
-    """A model for images of another size, from its weights.
+    """How many positions a model is fine-tuned with.
 
     Args:
-        opened: an `IGPT`, or an `IGPTClassifier`, whose class head is kept.
+        igpt: an `IGPT`.
         tokenizer: the model's.
         source: str. Where it is from, for messages.
         input_resolution: int. Side of the images. Defaults to the model's own.
@@ -25,7 +24,7 @@ def resized(
             two-dimensional grid. Defaults to `False`.
 
     Returns:
-        `opened` itself where its positions are as many, or else another model.
+        int, for `build_classifier`.
 
     Raises:
         ValueError: if positions would have to be resized and may not, or the
@@ -33,23 +32,12 @@ def resized(
     """
     if hasattr(tokenizer, "model_resolution"):
         check_codes(tokenizer, input_resolution)
-        return opened
-    model = getattr(opened, "igpt", opened)
-    side = math.isqrt(model.sequence_length)
+        return igpt.sequence_length
+    if input_resolution is None:
+        return igpt.sequence_length
+    side = math.isqrt(igpt.sequence_length)
     check_positions(source, side, input_resolution, interpolate_positions)
-    if input_resolution in (None, side):
-        return opened
-    length = input_resolution**2
-    config = {**model.get_config(), "sequence_length": length}
-    other = type(model).from_config(config)
-    other.set_weights(resized_weights(model, length))
-    if opened is model:
-        return other
-    classifier = IGPTClassifier(
-        other, opened.num_classes, head_layer=opened.head_layer
-    )
-    classifier.class_head.set_weights(opened.class_head.get_weights())
-    return classifier
+    return input_resolution**2
 
 
 def resized_weights(model, sequence_length):
@@ -58,7 +46,7 @@ def resized_weights(model, sequence_length):
     arrays = []
     for variable in model.weights:
         array = whole_array(variable)
-        if variable is table:
+        if variable is table and len(array) != sequence_length:
             array = resize_positions(array, sequence_length)
         arrays.append(array)
     return arrays
@@ -66,7 +54,7 @@ def resized_weights(model, sequence_length):
 
 def check_positions(source, side, wanted, interpolate_positions):
     """Raises a `ValueError` unless positions fit or may be interpolated."""
-    if wanted not in (None, side) and not interpolate_positions:
+    if wanted != side and not interpolate_positions:
         raise ValueError(
             f"The weights in {source} have positions of {side}x{side} "
             f"tokens, and the images here have {wanted}x{wanted}. Pass "

@@ -10,9 +10,7 @@ from igpt_keras.models.resize_positions import resize_positions
 
 def test_positions_are_resized_and_all_else_is_kept():
     model = tiny.model(order="columns")
-    found = training.resized(
-        model, tiny.grey_palette(), "there", 6, interpolate_positions=True
-    )
+    found = training.rebuilt(model, sequence_length=36)
     assert found.sequence_length == 36 and found.order == "columns"
     for one, two in zip(model.weights, found.weights, strict=True):
         array = tiny.array(one)
@@ -25,9 +23,7 @@ def test_a_class_head_is_kept():
     classifier = igpt_keras.IGPTClassifier(tiny.model(), 5, head_layer=2)
     kernel = classifier.class_head.kernel
     kernel.assign(keras.random.normal(kernel.shape))
-    found = training.resized(
-        classifier, tiny.grey_palette(), "there", 2, interpolate_positions=True
-    )
+    found = training.build_classifier(classifier, 5, sequence_length=4)
     assert found.igpt.sequence_length == 4 and found.head_layer == 2
     np.testing.assert_array_equal(
         tiny.array(found.class_head.kernel), tiny.array(kernel)
@@ -35,21 +31,29 @@ def test_a_class_head_is_kept():
 
 
 @pytest.mark.parametrize("side", [None, 4])
-def test_a_model_of_that_size_is_itself(side):
-    model = tiny.model()
-    palette = tiny.grey_palette()
-    assert training.resized(model, palette, "there", side) is model
-    assert training.resized(model, palette, "there", side, True) is model
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_a_model_of_that_size_has_its_own_positions(side, interpolate):
+    model, palette = tiny.model(), tiny.grey_palette()
+    given = (model, palette, "there", side, interpolate)
+    assert training.finetuning_positions(*given) == 16
+    for one, two in zip(
+        model.weights, training.rebuilt(model).weights, strict=True
+    ):
+        np.testing.assert_array_equal(tiny.array(two), tiny.array(one))
 
 
 def test_only_on_request():
     with pytest.raises(ValueError, match="there have positions of 4x4 tokens"):
-        training.resized(tiny.model(), tiny.grey_palette(), "there", 6)
+        training.finetuning_positions(
+            tiny.model(), tiny.grey_palette(), "there", 6
+        )
+    given = (tiny.model(), tiny.grey_palette(), "there", 6, True)
+    assert training.finetuning_positions(*given) == 36
 
 
 def test_a_vq_vae_is_for_images_of_one_size():
     codes = type("", (), {"model_resolution": 4, "input_resolution": 16})
     model = tiny.model()
-    assert training.resized(model, codes, "there", 16) is model
+    assert training.finetuning_positions(model, codes, "there", 16) == 16
     with pytest.raises(ValueError, match="is for images of 16x16"):
-        training.resized(model, codes, "there", 32, True)
+        training.finetuning_positions(model, codes, "there", 32, True)
