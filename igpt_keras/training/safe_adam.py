@@ -75,34 +75,61 @@ class SafeAdam(keras.optimizers.Adam):
 
         variables = [getattr(v, "value", v) for v in variables]
         pairs = self._all_reduce_sum_gradients(list(zip(grads, variables)))
-        keep, grads = self._checked([gradient for gradient, _ in pairs])
+        # Of embeddings they are of some rows, which may be there twice.
+        grads = [tf.convert_to_tensor(gradient) for gradient, _ in pairs]
+        keep, grads = self._checked(grads)
         self._count(keep)
 
-        def step(variable, gradient, keep, learning_rate):
+        def step(variable, gradient, keep, learning_rate, *powers):
             def apply():
                 if self.weight_decay and self._use_weight_decay(variable):
                     share = self.weight_decay * learning_rate
                     variable.assign_sub(variable * share)
-                self.update_step(gradient, variable, learning_rate)
+                if self.amsgrad:
+                    self.update_step(gradient, variable, learning_rate)
+                else:
+                    self._fused_step(gradient, variable, learning_rate, *powers)
                 return True
 
             return tf.cond(keep, apply, lambda: False)
 
-        def step_all(strategy, pairs, keep, learning_rate):
+        def step_all(strategy, pairs, *others):
             for gradient, variable in pairs:
                 strategy.extended.update(
-                    variable,
-                    step,
-                    args=(gradient, keep, learning_rate),
-                    group=False,
+                    variable, step, args=(gradient, *others), group=False
                 )
 
+        count = tf.cast(self.iterations + 1, "float32")
         tf.__internal__.distribute.interim.maybe_merge_call(
             step_all,
             self._distribution_strategy,
             list(zip(grads, variables)),
             keep,
             tf.cast(self.learning_rate, "float32"),
+            self.beta_1**count,
+            self.beta_2**count,
+        )
+
+    def _fused_step(self, gradient, variable, learning_rate, *powers):
+        """`update_step` as one operation, which reads and writes once."""
+        import tensorflow as tf
+
+        index = self._get_variable_index(variable)
+        rate, power_1, power_2, gradient = (
+            tf.cast(x, variable.dtype)
+            for x in (learning_rate, *powers, gradient)
+        )
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
         )
 
     def _checked(self, grads):

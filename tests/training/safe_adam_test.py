@@ -50,6 +50,40 @@ def test_is_adam_of_the_clipped_gradient(clip_norm, weight_decay):
     assert int(optimizer.skipped_steps) == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_is_that_of_keras(dtype, amsgrad):
+    gradients = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    found = []
+    for adam in (training.SafeAdam, keras.optimizers.Adam):
+        optimizer = adam(0.1, beta_2=0.95, amsgrad=amsgrad)
+        variable = keras.Variable([1.0, -2.0, 3.0], dtype=dtype)
+        for gradient in gradients:
+            optimizer.apply([keras.ops.cast(gradient, dtype)], [variable])
+        found.append(keras.ops.convert_to_numpy(variable).astype("float32"))
+    rtol = {"float32": 1e-5, "bfloat16": 0.02}[dtype]
+    np.testing.assert_allclose(*found, rtol=rtol)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tf.IndexedSlices"
+)
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_gradients_of_some_rows(amsgrad):
+    import tensorflow as tf
+
+    # As `tf.gather` leaves them: row 1 twice.
+    rows = tf.IndexedSlices(tf.ones((3, 2)), tf.constant([1, 1, 2]), (4, 2))
+    found = []
+    for gradient in (rows, tf.convert_to_tensor(rows)):
+        optimizer = training.SafeAdam(0.1, epsilon=0.5, amsgrad=amsgrad)
+        variable = keras.Variable(np.ones((4, 2)))
+        for _ in range(2):
+            optimizer.apply([gradient], [variable])
+        found.append(variable.numpy())
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing(bad):
     optimizer = training.SafeAdam(0.1, weight_decay=0.1)
