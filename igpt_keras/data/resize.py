@@ -16,8 +16,10 @@ def resize_image(image, resolution):
     import tensorflow as tf
 
     image = tf.convert_to_tensor(image)
-    size = tf.shape(image)
-    side = tf.reduce_min(size[:2])
+    size, known = image.shape[:2], image.shape[:2].is_fully_defined()
+    if not known:
+        size = tf.shape(image)[:2]
+    side = min(size) if known else tf.reduce_min(size)
     # Cropped before it is resized: the middle is met to half a pixel of the
     # original's.
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
@@ -27,8 +29,9 @@ def resize_image(image, resolution):
         resized = tf.image.resize(image, (resolution, resolution), method)
         return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
-    image = tf.switch_case(
-        tf.sign(side - resolution) + 1,
-        [lambda: resize("bicubic"), lambda: image, lambda: resize("area")],
-    )
+    ways = [lambda: resize("bicubic"), lambda: image, lambda: resize("area")]
+    if known:
+        image = ways[(side >= resolution) + (side > resolution)]()
+    else:
+        image = tf.switch_case(tf.sign(side - resolution) + 1, ways)
     return tf.ensure_shape(image, (resolution, resolution, 3))

@@ -49,6 +49,7 @@ class TokenSets:
         self.mask_rate = mask_rate
         self.seed = seed
         self.takes_prefix = attention == "prefix_causal"
+        self._traced = functools.cache(functools.partial(_trace, tokenizer))
 
     def training(self, split, start_step=0, labels=False, input_context=None):
         """Endless shuffled batches for `fit`, from a step on.
@@ -70,7 +71,7 @@ class TokenSets:
             start_step=start_step,
             input_context=input_context,
         )
-        tokens = tokenize(dataset, self.tokenizer)
+        tokens = tokenize(dataset, self.tokenizer, self._traced)
         if self.takes_prefix:
             return draw_prefixes(
                 tokens, self.seed, start_step, labels, input_context
@@ -104,7 +105,7 @@ class TokenSets:
         if limit is not None:
             split = split.first(limit)
         dataset = split.batches(self.batch_size)
-        tokens = tokenize(dataset, self.tokenizer).cache()
+        tokens = tokenize(dataset, self.tokenizer, self._traced).cache()
         return EvaluationSet(
             split,
             self.tokenizer,
@@ -219,7 +220,17 @@ def _without_prefix(token_ids, targets):
     return {"token_ids": token_ids, "prefix_length": lengths}, targets
 
 
-def tokenize(dataset, tokenizer):
+def _trace(tokenizer, images):
+    """A tokenizer as a function of images of a `tf.TensorSpec`."""
+    import tensorflow as tf
+
+    # A new one each time: one function would take a batch of known size for
+    # one of any size, if it has seen that.
+    function = tf.function(tokenizer, autograph=False)
+    return function.get_concrete_function(images)
+
+
+def tokenize(dataset, tokenizer, trace=None):
     """Token ids in place of images, on any backend.
 
     Args:
@@ -227,6 +238,9 @@ def tokenize(dataset, tokenizer):
             `(B, R, R, 3)`. One of token ids is returned as it is.
         tokenizer: maps images to int32 `(B, N)`. One with `is_parallel` is
             called for one batch at a time.
+        trace: function of a `tf.TensorSpec` of images to the traced tokenizer,
+            for datasets that share it: tracing takes longer than hundreds of
+            batches of small images. Defaults to one trace a call.
 
     Returns:
         `tf.data.Dataset` of `(token_ids, labels)`.
@@ -236,9 +250,14 @@ def tokenize(dataset, tokenizer):
     if dataset.element_spec[0].dtype != tf.uint8:
         return dataset
 
+    if keras.backend.backend() == "tensorflow":
+        # Traced here, whether functions are run eagerly or not.
+        trace = trace or functools.partial(_trace, tokenizer)
+        function = trace(dataset.element_spec[0])
+
     def tokenize_batch(images, labels):
         if keras.backend.backend() == "tensorflow":
-            return tokenizer(images), labels
+            return function(images), labels
         # Other backends cannot be traced into tf.data.
         token_ids = tf.numpy_function(
             lambda x: keras.ops.convert_to_numpy(tokenizer(x)),
