@@ -126,6 +126,17 @@ class ProbeGrid(keras.Model):
             logits = ops.einsum("bpd,rpdc->brpc", features, self.kernel)
         return logits + self.bias
 
+    def check_features(self, inputs):
+        """Raises a `ValueError` if features of a batch are not finite."""
+        features = self.feature_model.features(self._whole(inputs))
+        finite = ops.all(ops.isfinite(features), axis=(0, 2))
+        for layer in self.layer_numbers:
+            if not finite[layer]:
+                raise ValueError(
+                    f"layer {layer}: features are not finite. Did the model "
+                    "diverge?"
+                )
+
     def _whole(self, inputs):
         """What the model takes, of token ids alone too."""
         if self.names and not isinstance(inputs, dict):

@@ -138,3 +138,16 @@ def test_refuses_layers_that_there_are_not(preset, tmp_path):
         recipe.run(
             "linear_probe_sgd", model=preset, **flags, run_dir=tmp_path / "run"
         )
+
+
+def test_refuses_features_that_are_not_finite(tmp_path):
+    model = tiny.model()
+    # Finite, as what is saved must be, but their products are not.
+    kernel = model.get_layer("block_1").attention.query.kernel
+    kernel.assign(np.full(kernel.shape, 3e38))
+    preset = tmp_path / "preset"
+    model.save_to_preset(preset, tokenizer=tiny.grey_palette())
+    with pytest.raises(ValueError, match="layer 2: features are not finite"):
+        recipe.run(
+            "linear_probe_sgd", model=preset, **FLAGS, run_dir=tmp_path / "run"
+        )
