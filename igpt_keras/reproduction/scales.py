@@ -19,6 +19,7 @@ class Scale:
         few: dict of flags of fine-tuning on 4 labels a class.
         search: dict of flags of the runs that a learning rate is searched by.
         variants: str. Preset that section A.1 is tried on.
+        variant: dict of flags of all of its runs.
         high_rate: float. A learning rate too high for it.
         study: dict of flags of the pretraining runs of studies of our own.
         study_probe: dict of flags of their linear probes.
@@ -37,6 +38,7 @@ class Scale:
     few: dict
     search: dict
     variants: str
+    variant: dict
     high_rate: float
     study: dict
     study_probe: dict
@@ -68,6 +70,7 @@ SCALES = {
         few={"steps": 400, "period": 20},
         search={"steps": 300, "probe_images": 0},
         variants="igpt_nano",
+        variant={"steps": 800},
         high_rate=0.1,
         study={"steps": 800, "probe_images": 0},
         study_probe={"probe_images": 10_000, "attentive_epochs": 5},
@@ -93,6 +96,7 @@ SCALES = {
         few={},
         search={"steps": 1000, "probe_images": 0},
         variants="igpt_micro",
+        variant={},
         high_rate=0.1,
         study={},
         study_probe={"attentive_epochs": 20},
@@ -115,6 +119,7 @@ SCALES = {
         few={},
         search={},
         variants="igpt_s",
+        variant={},
         high_rate=0.03,
         study={},
         study_probe={"attentive_epochs": 20},

@@ -79,6 +79,7 @@ def table_5(scale, seeds):
 def section_a1(scale, seeds):
     """What the appendix tried: heads, initialisation, Adam, precision."""
     variants = {**VARIANTS, HIGH_RATE: {"learning_rate": scale.high_rate}}
+    variants = {name: scale.variant | one for name, one in variants.items()}
     runs = {
         name: experiments.pretrainings(
             scale,
