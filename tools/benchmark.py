@@ -3,13 +3,14 @@
     pip install -e ".[benchmark]"
     python tools/benchmark.py --tokens=1024 --images=4 --output=step.json
 
-igpt_keras on TensorFlow; a plain GPT in PyTorch (`tools/torch_gpt.py`) as it is
-and compiled; and ImageGPT of Hugging Face, as it is and compiled. All train
-networks of one shape on one batch with Adam in float32, in turns in one run,
-each in a process of its own: what the first step traces and compiles is not
-timed, and how far a process grows from the built model to its peak is its own.
-The ratios are what to compare: of the least times, by the clock and, on a
-machine that others use too, of all threads' CPU seconds.
+igpt_keras on TensorFlow and on JAX; a plain GPT in PyTorch
+(`tools/torch_gpt.py`) as it is and compiled; and ImageGPT of Hugging Face, as
+it is and compiled. All train networks of one shape on one batch with Adam in
+float32, in turns in one run, each in a process of its own: what the first step
+traces and compiles is not timed, and how far a process grows from the built
+model to its peak is its own. The ratios are what to compare: of the least
+times, by the clock and, on a machine that others use too, of all threads' CPU
+seconds.
 """
 
 import json
@@ -108,6 +109,7 @@ class Process:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def measure(ways, runs):
@@ -174,7 +176,8 @@ def open_ways(names, size, peer_python):
     for name in names:
         if name not in WAYS:
             raise ValueError(f"--ways={name}: choose of {', '.join(WAYS)}.")
-        python = sys.executable if name == "igpt_keras" else peer_python
+        is_ours = name.startswith("igpt_keras")
+        python = sys.executable if is_ours else peer_python
         missing = missing_modules(python, WAYS[name][1])
         if missing:
             print(f"{name} is left out: {python} has no {', '.join(missing)}.")

@@ -5,6 +5,7 @@ has it, and in a process of its own: its memory is its own then.
 """
 
 import json
+import os
 import sys
 import time
 import types
@@ -62,6 +63,15 @@ def ours(size):
     data = tf.data.Dataset.from_tensors((x, x)).repeat()
     batches = step.iterate(lambda start: data, 0)
     return lambda: step(batches)[0]
+
+
+def ours_on_jax(size):
+    """`ours` on the JAX backend; its threads are limited by its cores."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    if size.threads:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[: size.threads])
+    return ours(size)
 
 
 def plain(size):
@@ -131,6 +141,7 @@ def in_torch(build, compiled):
 # By name: what prepares steps, and the modules that it needs.
 WAYS = {
     "igpt_keras": (ours, ["igpt_keras", "tensorflow"]),
+    "igpt_keras_jax": (ours_on_jax, ["igpt_keras", "tensorflow", "jax"]),
     "torch_gpt": (in_torch(plain, False), ["torch"]),
     "torch_gpt_compiled": (in_torch(plain, True), ["torch"]),
     "hugging_face": (in_torch(hugging_face, False), ["torch", "transformers"]),

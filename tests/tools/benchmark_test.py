@@ -5,6 +5,7 @@ import types
 
 import benchmark
 import benchmark_step
+import numpy as np
 import pytest
 from absl import flags
 
@@ -33,7 +34,8 @@ def test_ours_alone_with_nothing_installed(tmp_path, monkeypatch, capsys):
             taken.append("closed")
 
     def missing(python, modules):
-        return [name for name in modules if name in ("torch", "transformers")]
+        absent = ("jax", "torch", "transformers")
+        return [name for name in modules if name in absent]
 
     monkeypatch.setattr(benchmark, "Process", Here)
     monkeypatch.setattr(benchmark, "missing_modules", missing)
@@ -53,6 +55,7 @@ def test_ours_alone_with_nothing_installed(tmp_path, monkeypatch, capsys):
 
     assert taken == ["igpt_keras", "closed"]
     shown = capsys.readouterr().out
+    assert "igpt_keras_jax is left out: " in shown
     assert "torch_gpt is left out: theirs has no torch.\n" in shown
     assert "hugging_face is left out: theirs has no torch, transf" in shown
     found = json.loads(path.read_text())
@@ -68,6 +71,24 @@ def test_ours_alone_with_nothing_installed(tmp_path, monkeypatch, capsys):
     assert row["ratios"].pop("growth", 1) == 1
     assert row["ratios"] == {"seconds": 1, "cpu_seconds": 1}
     assert f"{row['seconds']['median']:9.3f}" in shown
+
+
+@pytest.mark.large
+def test_both_backends_take_steps():
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("jax")
+    names = ["igpt_keras", "igpt_keras_jax"]
+    size = {**TINY, "colours": 7, "threads": 1, "seed": 0, "replicas": 1}
+    ways = benchmark.open_ways(names, size, "python")
+    try:
+        found = benchmark.measure(ways, 5)
+    finally:
+        for steps in ways.values():
+            steps.close()
+    one, other = ([step["loss"] for step in found[name]] for name in names)
+    # Fresh weights are each backend's own.
+    np.testing.assert_allclose(other, one, atol=0.01)
+    assert one[-1] < one[0] and other[-1] < other[0]
 
 
 def steps_of(seconds, growth):
