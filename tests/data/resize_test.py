@@ -55,8 +55,9 @@ def test_centre_crop(size):
         assert abs(centre - 16) < 0.2
 
 
-def test_sizes_that_are_unknown_inside_tf_data():
-    image = picture(50, 70)
+@pytest.mark.parametrize("size", [(50, 70), (32, 32), (40, 32), (20, 24)])
+def test_sizes_that_are_unknown_inside_tf_data(size):
+    image = picture(*size)
     encoded = tf.io.encode_png(image)
     dataset = tf.data.Dataset.from_tensors(encoded).map(
         lambda x: resize_image(tf.io.decode_png(x), 32)

@@ -134,6 +134,26 @@ def test_tokenize_leaves_tokens_and_maps_images():
     assert igpt_keras.data.tokenize(tokens, None) is tokens
 
 
+def test_a_tokenizer_is_traced_once_for_images_of_a_shape():
+    traced = []
+
+    class Palette(igpt_keras.PaletteTokenizer):
+        def call(self, images):
+            traced.append(images.shape[0])
+            return super().call(images)
+
+    split = open_split("digits", "train", 4)
+    tokenizer = Palette([[-1.0, -1, -1], [1.0, 1, 1]])
+    sets = igpt_keras.data.TokenSets(tokenizer, batch_size=64)
+    for limit in (70, 80):
+        evaluated = sets.evaluation(split, limit)
+        assert evaluated.token_ids.shape == (limit, 16)
+        dataset = sets.training(split)
+        # Whole batches have their size, which XLA and replicas need.
+        assert dataset.element_spec[0].shape == (64, 16)
+    assert traced == [None, 64]
+
+
 def test_evaluation_sets():
     tokenizer = igpt_keras.PaletteTokenizer([[-1.0, -1, -1], [1.0, 1, 1]])
     split = open_split("digits", "train")
