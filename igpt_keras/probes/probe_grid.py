@@ -127,8 +127,10 @@ class ProbeGrid(keras.Model):
         return logits + self.bias
 
     def check_features(self, inputs):
-        """Raises a `ValueError` if features of a batch are not finite."""
-        features = self.feature_model.features(self._whole(inputs))
+        """Raises a `ValueError` if a batch's first features are not finite."""
+        # Of one image: here all layers' features of all tokens are kept.
+        first = keras.tree.map_structure(lambda x: x[:1], inputs)
+        features = self.feature_model.features(self._whole(first))
         finite = ops.all(ops.isfinite(features), axis=(0, 2))
         for layer in self.layer_numbers:
             if not finite[layer]:
