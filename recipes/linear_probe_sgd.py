@@ -80,7 +80,7 @@ def main(args):
             args.concat,
         )
         grid.compile(args.steps)
-    grid.check_features(next(iter(validation.probe_inputs))[0])
+    grid.check_features(sets.evaluation(splits["validation"], 1).token_ids)
     # The last weights count, at the end of the learning rate's schedule.
     checkpoint = igpt_keras.TrainingCheckpoint(
         run / "checkpoints", monitor=None

@@ -126,11 +126,16 @@ class ProbeGrid(keras.Model):
             logits = ops.einsum("bpd,rpdc->brpc", features, self.kernel)
         return logits + self.bias
 
-    def check_features(self, inputs):
-        """Raises a `ValueError` if a batch's first features are not finite."""
-        # Of one image: here all layers' features of all tokens are kept.
-        first = keras.tree.map_structure(lambda x: x[:1], inputs)
-        features = self.feature_model.features(self._whole(first))
+    def check_features(self, token_ids):
+        """Raises a `ValueError` if features of whole images are not finite.
+
+        Of a few images: all layers' features of all their tokens are kept.
+
+        Args:
+            token_ids: int array `(B, N)`.
+        """
+        inputs = self._whole(ops.convert_to_tensor(token_ids))
+        features = self.feature_model.features(inputs)
         finite = ops.all(ops.isfinite(features), axis=(0, 2))
         for layer in self.layer_numbers:
             if not finite[layer]:
