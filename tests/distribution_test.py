@@ -283,12 +283,19 @@ with strategy.scope():
 prompt = tiny.token_ids(5)[:, :8]
 expected = igpt_keras.sample(alone, 5, seed=1)
 completed = igpt_keras.sample(alone, 5, prompt=prompt)
-for model in (spread, alone):
-    with strategy.scope():
-        inside = igpt_keras.sample(model, 5, seed=1)
-    outside = igpt_keras.sample(model, 5, seed=1)
-    np.testing.assert_array_equal(inside, expected)
-    np.testing.assert_array_equal(outside, expected)
+
+
+
+def check_both(expected):
+    for model in (spread, alone):
+        with strategy.scope():
+            inside = igpt_keras.sample(model, len(expected), seed=1)
+        outside = igpt_keras.sample(model, len(expected), seed=1)
+        np.testing.assert_array_equal(inside, expected)
+        np.testing.assert_array_equal(outside, expected)
+
+
+check_both(expected)
 found = igpt_keras.sample(spread, 5, prompt=prompt)
 np.testing.assert_array_equal(found, completed)
 # Fewer images than replicas.
@@ -299,13 +306,7 @@ if sys.argv[1:] != ["all"]:
 np.testing.assert_array_equal(
     igpt_keras.sample(alone, 5, prompt=prompt), completed
 )
-alone_image = igpt_keras.sample(alone, 1, seed=1)
-for model in (spread, alone):
-    with strategy.scope():
-        inside = igpt_keras.sample(model, 1, seed=1)
-    outside = igpt_keras.sample(model, 1, seed=1)
-    np.testing.assert_array_equal(inside, alone_image)
-    np.testing.assert_array_equal(outside, alone_image)
+check_both(igpt_keras.sample(alone, 1, seed=1))
 # Compiled by XLA, as long images are.
 from igpt_keras.models import sampling
 sampling.XLA_STEPS = 1
