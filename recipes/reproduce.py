@@ -5,8 +5,9 @@
     python recipes/reproduce.py --table=4 --scale=paper --dry_run
 
 Runs the recipes that it is made of, each in a directory of its own under
-`--run_dir`, and draws their results into `--output`. Runs that are over are not
-run again, and one that was stopped continues: so that the same command goes on.
+`--run_dir`, and draws their results into `--output`, with a copy of their
+numbers in `runs` there. Runs that are over are not run again, and one that was
+stopped continues: so that the same command goes on.
 """
 
 import pathlib
@@ -85,8 +86,10 @@ def main(args):
         return
 
     def draw():
+        output = user_path(args.output)
+        reproduction.copy_results(runs, root, output / "runs" / args.scale)
         return reproduction.write_page(
-            user_path(args.output),
+            output,
             f"{name}_{args.scale}",
             args.scale,
             page,

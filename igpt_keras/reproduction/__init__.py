@@ -9,6 +9,7 @@ from igpt_keras.reproduction.pages import PAGES
 from igpt_keras.reproduction.price import describe_prices
 from igpt_keras.reproduction.price import price
 from igpt_keras.reproduction.run import Run
+from igpt_keras.reproduction.run import copy_results
 from igpt_keras.reproduction.run import execute
 from igpt_keras.reproduction.run import in_order
 from igpt_keras.reproduction.run import read_results

@@ -31,7 +31,7 @@ def figure_4(scale, seeds):
     dataset, runs = scale.labelled[0], {}
     for objective in OBJECTIVES:
         trained = experiments.pretrainings(
-            scale, scale.main, seeds, objective=objective
+            scale, scale.finetuned, seeds, objective=objective
         )
         runs["probe", objective] = [
             experiments.probing(scale, run, dataset) for run in trained
@@ -110,7 +110,7 @@ def _show_masks(page, kind, masks, images):
 
 def table_3(scale, seeds):
     """Fine-tuning with the joint loss, with classes alone, from scratch."""
-    trained = experiments.pretrainings(scale, scale.main, seeds)
+    trained = experiments.pretrainings(scale, scale.finetuned, seeds)
     runs = {
         (dataset, name): [
             experiments.finetuning(

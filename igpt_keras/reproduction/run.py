@@ -14,6 +14,8 @@ from igpt_keras.storage.json_file import write_json
 # What a run that came to its end leaves beside its own files.
 RECORD = "reproduce.json"
 SECONDS = "reproduce_seconds.json"
+# What pages are made of; last what says that a run is over.
+RESULTS = ("metrics.json", "progress.json", RECORD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,24 @@ def hardware():
         names = subprocess.run(command, capture_output=True, text=True).stdout
         found = ", ".join([found, *names.split("\n")[:-1]])
     return found
+
+
+def copy_results(runs, root, directory):
+    """Copies what `read_results` reads, a directory a run.
+
+    Args:
+        runs: list of `Run`, of which those that came to their end are copied.
+        root: path of the directory of all runs.
+        directory: path of the directory of the copies, another root.
+    """
+    for run in runs:
+        source, copy = (pathlib.Path(d) / run.name for d in (root, directory))
+        if not (source / RECORD).is_file():
+            continue
+        copy.mkdir(parents=True, exist_ok=True)
+        for name in RESULTS:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, copy / name)
 
 
 def read_results(runs, root):

@@ -11,6 +11,7 @@ class Scale:
         pretrain: dict of flags of every pretraining run.
         sizes: dict of dict by preset, from small to large: flags of its own.
         main: str. Preset of what is not about sizes.
+        finetuned: str. Preset that Figure 4 and Table 3 fine-tune.
         labelled: tuple of datasets to probe and fine-tune on.
         probe: dict of flags of `linear_probe.py`.
         sgd: dict of flags of `linear_probe_sgd.py`, the dataset among them.
@@ -30,6 +31,7 @@ class Scale:
     pretrain: dict
     sizes: dict
     main: str
+    finetuned: str
     labelled: tuple
     probe: dict
     sgd: dict
@@ -62,6 +64,7 @@ SCALES = {
             "igpt_mini": {"steps": 1200},
         },
         main="igpt_micro",
+        finetuned="igpt_nano",
         labelled=("cifar10",),
         probe={"probe_images": 20_000},
         sgd={"dataset": "cifar10", "steps": 2000},
@@ -88,6 +91,7 @@ SCALES = {
         },
         sizes={"igpt_nano": {}, "igpt_micro": {}, "igpt_mini": {}},
         main="igpt_mini",
+        finetuned="igpt_mini",
         labelled=("cifar10",),
         probe={},
         sgd={"dataset": "cifar10", "steps": 20_000},
@@ -111,6 +115,7 @@ SCALES = {
         },
         sizes={"igpt_s": {}, "igpt_m": {}, "igpt_l": {}},
         main="igpt_l",
+        finetuned="igpt_l",
         labelled=("cifar10", "cifar100", "stl10"),
         probe={},
         sgd={"dataset": "imagenet2012", "steps": 1_000_000},

@@ -53,6 +53,8 @@ def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts):
     rows = metrics["probe"]
     assert accuracies == [100 * row["test_accuracy"] for row in rows]
     assert (output / "figure_2_laptop_1.png").is_file()
+    copy = output / "runs/laptop/probe_pretrain_igpt_nano_digits/metrics.json"
+    assert json.loads(copy.read_text()) == metrics
     before = (run_dir / "laptop/pretrain_igpt_nano/reproduce.json").stat()
     recipe.run("reproduce", **flags)
     after = (run_dir / "laptop/pretrain_igpt_nano/reproduce.json").stat()

@@ -4,6 +4,7 @@ import shlex
 import pytest
 
 from igpt_keras.reproduction import Run
+from igpt_keras.reproduction import copy_results
 from igpt_keras.reproduction import execute
 from igpt_keras.reproduction import in_order
 from igpt_keras.reproduction import read_results
@@ -70,7 +71,14 @@ def test_a_run_that_is_over_is_not_run_again(recipes, tmp_path):
     assert record["command"] == PROBED.command(root, data_dir="d")
     with pytest.raises(ValueError, match="is of another command"):
         execute(PROBED, root, recipes(0), {"data_dir": "elsewhere"})
+    runs, copies = [TRAINED, PROBED], tmp_path / "copies"
+    (root / "probed" / "preset").mkdir()
+    copy_results(runs, root, copies)
+    assert read_results(runs, copies) == results
+    assert not (copies / "probed" / "preset").exists()
     (root / "probed" / "reproduce.json").unlink()
+    copy_results(runs, root, tmp_path / "others")
+    assert list(read_results(runs, tmp_path / "others")) == ["trained"]
     assert list(read_results([TRAINED, PROBED], root)) == ["trained"]
 
 
