@@ -13,9 +13,9 @@ _IMAGES = {
     "stl10": (13_000, 4_500),
     "imagenet2012": (1_331_167, 1_229_920),
 }
-_VOCABULARY = 512
-_RESOLUTION = 32
 _BATCH = 128
+# Flags that change a preset's network.
+_SIZES = ("num_layers", "num_heads", "hidden_dim", "vocabulary_size")
 # That a search takes.
 _TRIALS = 3
 # Of weights and two moments in float32: two checkpoints; where one is chosen,
@@ -83,12 +83,10 @@ def _cells(cost, throughput):
 
 def _price(recipe, flags, source):
     """Of a run with `flags` on what a run with `source` trained."""
-    size = {
-        **presets.IGPT[source["preset"]],
-        "vocabulary_size": int(source.get("vocabulary_size", _VOCABULARY)),
-        "sequence_length": int(source.get("input_resolution", _RESOLUTION))
-        ** 2,
-    }
+    given = {key: int(source[key]) for key in _SIZES if key in source}
+    size = {**presets.IGPT[source["preset"]], **given}
+    if "input_resolution" in source:
+        size["sequence_length"] = int(source["input_resolution"]) ** 2
     parameters = presets.count_parameters(**size)
     matrices = {k: v for k, v in size.items() if k != "num_heads"}
     image = presets.count_training_flops(**matrices, batch_size=1)

@@ -10,6 +10,7 @@ from igpt_keras import presets
 from igpt_keras.reports.tables import duration
 from igpt_keras.reproduction import PAGES
 from igpt_keras.reproduction import SCALES
+from igpt_keras.reproduction import Run
 from igpt_keras.reproduction import in_order
 from igpt_keras.reproduction import price
 from igpt_keras.reproduction import write_page
@@ -277,6 +278,19 @@ def test_price_of_the_papers_pretraining():
     assert {price(run)["steps"] for run in runs} == {1_000_000}
     weights = presets.count_parameters(**presets.IGPT["igpt_s"])
     assert price(runs[0])["disk_bytes"] == weights * (13 * 12 + 4)
+
+
+def test_price_of_a_network_of_other_layers():
+    """Twice the layers: twice their FLOPs, and once the head's."""
+    flags = SCALES["laptop"].pretrain | {"preset": "igpt_nano", "steps": 1}
+    few, many = (
+        price(Run("run", "pretrain", flags | {"num_layers": layers}))["flops"]
+        for layers in (8, 16)
+    )
+    plain = price(Run("run", "pretrain", flags))["flops"]
+    # 64 images of 64 tokens; a product and its two gradients.
+    head = 6 * 64 * 64 * 48 * 64
+    assert few == plain and many == pytest.approx(2 * plain - head)
 
 
 @pytest.mark.parametrize("scale", SCALES)
