@@ -125,7 +125,7 @@ def main(args):
     )
     write_json(run / "metrics.json", metrics)
     reports.write_model_card(preset, run.config, metrics)
-    print(reports.finetuning_summary(metrics, run.path))
+    print(reports.finetuning_summary(metrics, run.path, args.fold_validation))
 
 
 def open_data(args, sequence_length, tokenizer):

@@ -120,7 +120,7 @@ def main(args):
     reports.draw_probe_curves(run.path, progress.probes, metrics, data.OWN)
     write_json(run / "metrics.json", metrics)
     reports.write_model_card(run / "preset", run.config, metrics)
-    print(reports.pretraining_summary(metrics, run.path))
+    print(reports.pretraining_summary(metrics, run.path, args.fold_validation))
 
 
 def open_start(args, run):

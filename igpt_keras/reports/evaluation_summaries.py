@@ -154,15 +154,22 @@ def grid_summary(metrics, directory):
     )
 
 
-def finetuning_summary(metrics, directory):
+def name_validation(fold_validation):
+    """What to call validation images: no others, where they were trained on."""
+    return "validation" + " (trained on)" * bool(fold_validation)
+
+
+def finetuning_summary(metrics, directory, fold_validation=False):
     """The closing lines of fine-tuning.
 
     Args:
         metrics: dict, as in its `metrics.json`.
         directory: path of the run.
+        fold_validation: bool. Whether validation images were trained on.
+            Defaults to `False`.
     """
     start = "fresh weights" if metrics["from_scratch"] else metrics["model"]
-    rows = [["", "validation", "test"]]
+    rows = [["", name_validation(fold_validation), "test"]]
     for name, key, text in (
         ("accuracy", "accuracy", "{:.1%}"),
         ("nats of the class", "class_nats", "{:.4f}"),

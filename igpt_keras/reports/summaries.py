@@ -4,16 +4,19 @@ import json
 import urllib.parse
 
 from igpt_keras.reports.evaluation_summaries import describe_ties
+from igpt_keras.reports.evaluation_summaries import name_validation
 from igpt_keras.reports.tables import files_left
 from igpt_keras.reports.tables import table
 
 
-def pretraining_summary(metrics, directory):
+def pretraining_summary(metrics, directory, fold_validation=False):
     """The closing lines of a pretraining run.
 
     Args:
         metrics: dict, as in its `metrics.json`.
         directory: path of the run.
+        fold_validation: bool. Whether validation images were trained on.
+            Defaults to `False`.
     """
     left = files_left(
         directory,
@@ -34,7 +37,8 @@ def pretraining_summary(metrics, directory):
     if names:
         left += "\nThe probe curves, pinned and not smoothed, are then at\n  "
         left += tensorboard_link(f"accuracy_probe_{n}/layers" for n in names)
-    lines = [*_losses(metrics), *_probes(metrics)]
+    validation = name_validation(fold_validation)
+    lines = [*_losses(metrics, validation), *_probes(metrics, validation)]
     for name, report in metrics["probes"].items():
         lines += ["", f"{name}:", *_probes(report)[1:]]
     return "\n".join([*lines, "", left])
@@ -52,10 +56,10 @@ def tensorboard_link(tags):
     return f"http://localhost:6006/?{query}#timeseries"
 
 
-def _losses(metrics):
+def _losses(metrics, validation):
     return [
         "",
-        f"validation {metrics['validation_nats_per_token']:.4f}, test "
+        f"{validation} {metrics['validation_nats_per_token']:.4f}, test "
         f"{metrics['test_nats_per_token']:.4f} nats per token",
         f"entropy of the test tokens' frequencies: "
         f"{metrics['test_unigram_nats_per_token']:.4f} nats per token",
@@ -76,10 +80,10 @@ def _times(metrics):
     return ", ".join([f"trained {seconds['train']:.0f} s", *others])
 
 
-def _probes(metrics):
+def _probes(metrics, validation="validation"):
     if not metrics["probe"]:
         return []
-    rows = [["layer", "validation", "test"]]
+    rows = [["layer", validation, "test"]]
     rows += [
         [
             str(row["layer"]),

@@ -198,13 +198,14 @@ def test_few_labels_are_the_probes_subset(preset, tmp_path, monkeypatch):
     assert config["batch_size"] == 40
 
 
-def test_folded_validation_keeps_the_last_weights(preset, tmp_path):
+def test_folded_validation_keeps_the_last_weights(preset, tmp_path, capsys):
     flags = {**FLAGS, "steps": 4, "period": 2, "fold_validation": True}
     run = tmp_path / "run"
     metrics = recipe.run("finetune", model=preset, **flags, run_dir=run)
     split = data.open_split("digits", "train", 4)
     assert metrics["steps"] == 4
     assert metrics["images"]["train"] == len(split.with_validation())
+    assert " validation (trained on) " in capsys.readouterr().out
     last = np.load(run / "checkpoints" / "step_0000000004" / "state.npz")
     model = igpt_keras.IGPTClassifier.from_preset(run / "preset")
     np.testing.assert_array_equal(

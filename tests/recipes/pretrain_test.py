@@ -316,7 +316,7 @@ def test_early_stopping_is_remembered(tmp_path, monkeypatch):
 
 
 def test_final_run_trains_on_validation_images_and_keeps_the_end(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, capsys
 ):
     seen = []
     batches = igpt_keras.data.Split.batches
@@ -339,6 +339,7 @@ def test_final_run_trains_on_validation_images_and_keeps_the_end(
         period=1,
         **ALONE,
     )
+    assert "validation (trained on) " in capsys.readouterr().out
     assert metrics["steps"] == 3
     both = [
         np.bincount(igpt_keras.data.open_split("digits", split, 8).labels)

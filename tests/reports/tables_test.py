@@ -101,6 +101,10 @@ def test_pretraining_summary(tmp_path):
     assert "no layer is best: 0 within a standard error" in text
     assert "1,234 images to fit" in text and "largest class is 10.0%" in text
     assert "raw pixels do as well" not in text
+    folded = reports.pretraining_summary(PROBED, tmp_path, True).split("\n")
+    told = [line for line in folded if "validation (trained on) " in line]
+    assert [line.split()[0] for line in told] == ["validation", "layer"]
+    assert "(trained on)" not in text
     pinned = "pinnedCards=%5B%7B%22plugin%22%3A%22scalars%22%2C"
     assert f"http://localhost:6006/?{pinned}" in text
     assert "smoothing=0#timeseries" in text
