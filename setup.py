@@ -44,6 +44,8 @@ setup(
         "requests",
         "safetensors>=0.5",
         "scikit-learn>=1.5",
+        # scikit-learn's own; 1.11 lets a callback end an optimisation.
+        "scipy>=1.11",
         "tensorboard>=2.18",
         "tensorflow>=2.19,<2.22",
         "tensorflow-datasets>=4.9.9",

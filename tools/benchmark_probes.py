@@ -3,7 +3,9 @@
     python tools/benchmark_probes.py --layers=25 --images=45000 --width=512
 
 Both fit the same made-up features in turns in the same run: features of ten
-classes, standardised, by L-BFGS. The ratio is what to compare.
+classes, standardised, by L-BFGS. They are as much alike as those of a network
+are: of `igpt_micro_cifar10`'s middle layer the largest eigenvalue of the
+correlations is 2e5 times the least. The ratio is what to compare.
 """
 
 import time
@@ -35,9 +37,11 @@ def make_features(layers, images, width):
     labels = generator.integers(0, CLASSES, images)
     features = generator.standard_normal((layers, images, width), "float32")
     centres = generator.standard_normal((layers, CLASSES, width), "float32")
-    features += 0.12 * centres[:, labels]
-    # Of unlike sizes, as features are.
-    features *= np.linspace(0.5, 2, width, dtype="float32")
+    deviations = np.geomspace(1, 2e5**-0.5, width, dtype="float32")
+    for layer, centre in zip(features, centres):
+        rotation, _ = np.linalg.qr(generator.standard_normal((width, width)))
+        hidden = (layer + 0.12 * centre[labels]) * deviations
+        layer[:] = hidden @ rotation.astype("float32")
     return features, labels
 
 
@@ -62,6 +66,9 @@ def probe_in_turn(train, test):
 def main(argv):
     del argv
     args = flags.FLAGS
+    # Not a part of what is measured.
+    import igpt_keras.probes  # noqa: F401
+
     features, labels = make_features(
         args.layers, args.images + TEST_IMAGES, args.width
     )

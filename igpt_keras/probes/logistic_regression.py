@@ -14,7 +14,11 @@ from igpt_keras.probes.check_sets import check_set
 from igpt_keras.probes.check_sets import check_sets
 from igpt_keras.probes.chosen_layers import LayerAccuracies
 from igpt_keras.probes.layer_bar import layer_bar
+from igpt_keras.probes.nearby_start import nearby_start
+from igpt_keras.probes.nearby_start import second_moments
 
+# Of wider features a matrix of their moments takes longer than it saves.
+_WIDEST = 4096
 # scikit-learn's C, the inverse of the L2 penalty on the summed loss.
 REGULARIZATION = (0.001, 0.01, 0.1, 1.0, 10.0)
 
@@ -75,11 +79,12 @@ def fit_logistic_regression(
 ):
     """Linear probe: multinomial logistic regression by L-BFGS, per layer.
 
-    Section 3.1 of the paper, with scikit-learn's solver. Every layer is fitted
-    on train for each strength of regularisation; the strength, and
-    `chosen_layer`, are chosen on validation; each layer's chosen probe is then
-    scored on test once. What standardising needs is computed on the images
-    that are fitted on. `probe_layers` takes the validation images out of train.
+    Section 3.1 of the paper, with scikit-learn's solver, which starts where
+    `nearby_start` ends. Every layer is fitted on train for each strength of
+    regularisation; the strength, and `chosen_layer`, are chosen on validation;
+    each layer's chosen probe is then scored on test once. What standardising
+    needs is computed on the images that are fitted on. `probe_layers` takes the
+    validation images out of train.
 
     Args:
         train_features: float array `(L + 1, M, D)`, as `extract_features`
@@ -93,7 +98,8 @@ def fit_logistic_regression(
             scikit-learn's `C`. Defaults to 0.001 to 10 by factors of ten.
         standardize: bool. Whether to scale features to zero mean and unit
             variance first. Defaults to `True`.
-        max_iterations: int. L-BFGS iterations at most. Defaults to 1000.
+        max_iterations: int. Iterations of each L-BFGS at most. Defaults to
+            1000.
         tolerance: float. Stop when no entry of the gradient is larger.
             Defaults to 1e-4.
         verbose: 0 or 1. Whether to show a progress bar, on a terminal.
@@ -170,11 +176,14 @@ def _fit_layer(
     scaler = _scaler(standardize)
     scaled = scaler.fit_transform(train)
     scaled_validation = scaler.transform(validation)
+    moments = _moments(scaled)
     best = None
     # From strong to weak, each solution the next one's start.
     probe = None
     for c in sorted(regularization):
-        probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
+        probe = _fit(
+            scaled, train_labels, c, max_iterations, tolerance, probe, moments
+        )
         accuracy = probe.score(scaled_validation, validation_labels)
         if best is None or accuracy > best[0]:
             best = accuracy, c, probe
@@ -184,7 +193,10 @@ def _fit_layer(
         train_labels = np.concatenate([train_labels, validation_labels])
         scaler = _scaler(standardize)
         scaled = scaler.fit_transform(train)
-        probe = _fit(scaled, train_labels, c, max_iterations, tolerance, probe)
+        moments = _moments(scaled)
+        probe = _fit(
+            scaled, train_labels, c, max_iterations, tolerance, probe, moments
+        )
     layer_probe = make_pipeline(*(step for _, step in scaler.steps), probe)
     norm = _gradient_norm(probe, scaled, train_labels)
     return (
@@ -220,14 +232,37 @@ def _as_float32(features):
     return features.astype("float32", copy=False)
 
 
-def _fit(features, labels, c, max_iterations, tolerance, start):
-    """A fitted probe; `start` is one whose solution to start from."""
+def _moments(features):
+    """What `nearby_start` needs; `None` where it does not pay."""
+    num_images, width = features.shape
+    return (
+        second_moments(features) if width <= min(_WIDEST, num_images) else None
+    )
+
+
+def _fit(features, labels, c, max_iterations, tolerance, before, moments):
+    """A fitted probe; `before` is one whose solution to start from."""
     probe = LogisticRegression(
         C=c, max_iter=max_iterations, tol=tolerance, warm_start=True
     )
-    if start is not None and np.array_equal(start.classes_, np.unique(labels)):
-        probe.coef_, probe.intercept_ = start.coef_, start.intercept_
-        probe.classes_ = start.classes_
+    classes, places = np.unique(labels, return_inverse=True)
+    start = None
+    if before is not None and np.array_equal(before.classes_, classes):
+        start = before.coef_, before.intercept_
+    if moments is not None:
+        start = nearby_start(
+            features,
+            places,
+            moments,
+            1 / (c * len(labels)),
+            # scikit-learn computes it again, with other roundings.
+            tolerance / 2,
+            max_iterations,
+            start,
+        )
+    if start is not None:
+        probe.coef_, probe.intercept_ = start
+        probe.classes_ = classes
     return probe.fit(features, labels)
 
 
