@@ -73,7 +73,7 @@ class LinearProbe(keras.callbacks.Callback):
             all.
         regularization: float, or sequence to choose from. scikit-learn's `C`.
             Defaults to 0.001 to 10 by factors of ten, as for `probe_layers`; a
-            single one takes half the time.
+            single one takes a third of the time.
         neighbors: optional int, or sequence to choose from: nearest neighbours
             whose vote is scored too, see `probe_neighbors`, on the same
             features; 20 is usual. It takes little time. Defaults to none.
