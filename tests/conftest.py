@@ -53,6 +53,12 @@ def pytest_configure(config):
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One more than cores: a tenth of the time a test waits, for files say."""
+    return os.cpu_count() + 1
+
+
 def pytest_collection_modifyitems(config, items):
     # A suite of its own: begun last, it would keep one process waiting.
     items.sort(key=lambda item: item.path.name != "jax_backend_test.py")

@@ -78,7 +78,8 @@ def execute(run, root, recipes, others):
         others: dict of flags that every recipe takes, such as `data_dir`.
 
     Raises:
-        ValueError: if it failed, or another command's run is there.
+        ValueError: if it failed, another command's run is there, or a run that
+            it needs has left numbers without weights.
     """
     root = pathlib.Path(root)
     directory, command = root / run.name, run.command(root, **others)
@@ -90,6 +91,14 @@ def execute(run, root, recipes, others):
                 "Remove it, or choose another --run_dir."
             )
         return
+    for needed in run.needs:
+        wanted = f"{{{needed.name}}}/preset" in run.flags.values()
+        if wanted and not (root / needed.name / "preset").is_dir():
+            raise ValueError(
+                f"{run.name} needs the weights of {needed.name}, and "
+                f"{root / needed.name} has none, as where its numbers were "
+                "copied. Remove it, and it is run again."
+            )
     path = pathlib.Path(recipes) / f"{run.recipe}.py"
     start, before = time.perf_counter(), _seconds(directory)
     try:

@@ -62,9 +62,9 @@ def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts):
 
 
 def test_a_run_that_fails_leaves_the_rest_drawn(tiny, tmp_path, forked_scripts):
-    """Of Figure 2: its model is there, and its probe is not."""
+    """Of Figure 2: its model is there, but empty, and its probe is not."""
     done = tmp_path / "runs" / "laptop" / "pretrain_igpt_nano"
-    done.mkdir(parents=True)
+    (done / "preset").mkdir(parents=True)
     run = reproduction.PAGES["figure_2"](TINY, [0]).runs[0].needs[0]
     record = {"seconds": 1.0, "hardware": "x", "diverged": False}
     record["command"] = run.command(done.parent)

@@ -16,7 +16,7 @@ SCRIPT = """
 import json, pathlib, sys
 words = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
 directory = pathlib.Path(words["run_dir"])
-directory.mkdir(parents=True)
+(directory / "preset").mkdir(parents=True)
 (directory / "metrics.json").write_text(json.dumps(words))
 sys.exit(STATUS)
 """
@@ -72,7 +72,6 @@ def test_a_run_that_is_over_is_not_run_again(recipes, tmp_path):
     with pytest.raises(ValueError, match="is of another command"):
         execute(PROBED, root, recipes(0), {"data_dir": "elsewhere"})
     runs, copies = [TRAINED, PROBED], tmp_path / "copies"
-    (root / "probed" / "preset").mkdir()
     copy_results(runs, root, copies)
     assert read_results(runs, copies) == results
     assert not (copies / "probed" / "preset").exists()
@@ -80,6 +79,16 @@ def test_a_run_that_is_over_is_not_run_again(recipes, tmp_path):
     copy_results(runs, root, tmp_path / "others")
     assert list(read_results(runs, tmp_path / "others")) == ["trained"]
     assert list(read_results([TRAINED, PROBED], root)) == ["trained"]
+
+
+def test_numbers_without_weights_are_not_enough(recipes, tmp_path):
+    root = tmp_path / "runs"
+    execute(TRAINED, root, recipes(0), {})
+    copies = tmp_path / "copies"
+    copy_results([TRAINED], root, copies)
+    with pytest.raises(ValueError, match="needs the weights of trained"):
+        execute(PROBED, copies, recipes(0), {})
+    assert list(read_results([TRAINED, PROBED], copies)) == ["trained"]
 
 
 def test_divergence_is_a_result_and_failure_is_none(recipes, tmp_path):
