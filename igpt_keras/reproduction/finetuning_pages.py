@@ -12,7 +12,9 @@ from igpt_keras.reproduction.page import Page
 from igpt_keras.reproduction.page import all_runs
 from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
+from igpt_keras.reproduction.page import epoch_curve
 from igpt_keras.reproduction.page import found
+from igpt_keras.reproduction.page import layer_curve
 from igpt_keras.reproduction.page import percent
 from igpt_keras.reproduction.page import test_images
 from igpt_keras.reproduction.page import trend
@@ -40,12 +42,12 @@ def figure_4(scale, seeds):
             experiments.finetuning(scale, run, dataset) for run in trained
         ]
     title = "Autoregressive and BERT, probed and fine-tuned"
-    content = functools.partial(_figure_4, runs, dataset)
+    content = functools.partial(_figure_4, runs, scale)
     return Page(title, all_runs(runs), content)
 
 
-def _figure_4(runs, dataset, results):
-    page = Content()
+def _figure_4(runs, scale, results):
+    page, dataset = Content(), scale.labelled[0]
     accuracies = {
         key: [_test_accuracy(m) for m in completed(results, several)]
         for key, several in runs.items()
@@ -82,6 +84,29 @@ def _figure_4(runs, dataset, results):
     statement = "fine-tuning closes the gap: it is larger in the probe"
     error = math.hypot(error, other)
     page.trends.append(trend(statement, probes, tuned, error=error))
+    first = {
+        key: completed(results, several)[:1] for key, several in runs.items()
+    }
+    page.charts += [
+        {
+            "title": f"linear probes of {scale.finetuned}, test",
+            "x_label": "layer",
+            "y_label": "accuracy, per cent",
+            "series": {
+                objective: layer_curve(metrics)
+                for objective in OBJECTIVES
+                for metrics in first["probe", objective]
+            },
+        },
+        _tuned_chart(
+            f"fine-tuning {scale.finetuned}",
+            {
+                objective: epoch_curve(metrics)
+                for objective in OBJECTIVES
+                for metrics in first["fine-tuning", objective]
+            },
+        ),
+    ]
     return page
 
 
@@ -130,13 +155,14 @@ def table_3(scale, seeds):
         page = Content()
         for dataset in scale.labelled:
             of_dataset = {name: runs[dataset, name] for name in FINETUNINGS}
-            _show_finetuning(page, dataset, of_dataset, results)
+            title = f"fine-tuning {scale.finetuned} on {dataset}"
+            _show_finetuning(page, dataset, of_dataset, title, results)
         return page
 
     return Page("Fine-tuning", all_runs(runs), content)
 
 
-def _show_finetuning(page, dataset, runs, results):
+def _show_finetuning(page, dataset, runs, title, results):
     """Rows, trends and a chart of one dataset in Table 3."""
     for method, value in paper_numbers.OTHERS_FINETUNING.get(
         dataset, {}
@@ -149,12 +175,9 @@ def _show_finetuning(page, dataset, runs, results):
         if name == "joint":
             paper = paper_numbers.FINETUNING.get(dataset)
         page.cell(f"iGPT, {name}", dataset, paper, percent(accuracies[name]))
-        for curve in found(results, several, "curve")[:1]:
-            curves[name] = curve
-            series[name] = (
-                [point["epochs"] for point in curve],
-                [100 * point["validation_accuracy"] for point in curve],
-            )
+        for metrics in completed(results, several)[:1]:
+            curves[name] = metrics["curve"]
+            series[name] = epoch_curve(metrics)
     images = test_images(results, runs["joint"])
     for one, other in itertools.combinations(runs, 2):
         statement = f"{dataset}: {one} is above {other}"
@@ -167,14 +190,16 @@ def _show_finetuning(page, dataset, runs, results):
             "1 of 18 (ImageNet)",
             _epochs_to_reach(curves["joint"], curves["from scratch"]),
         )
-    page.charts.append(
-        {
-            "title": f"fine-tuning on {dataset}",
-            "x_label": "epochs",
-            "y_label": "validation accuracy, per cent",
-            "series": series,
-        }
-    )
+    page.charts.append(_tuned_chart(title, series))
+
+
+def _tuned_chart(title, series):
+    return {
+        "title": title,
+        "x_label": "epochs",
+        "y_label": "validation accuracy, per cent",
+        "series": series,
+    }
 
 
 def table_4(scale, seeds):

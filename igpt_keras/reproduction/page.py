@@ -75,6 +75,13 @@ def layer_curve(metrics):
     return [row["layer"] for row in rows], accuracies
 
 
+def epoch_curve(metrics):
+    """Epochs and validation accuracies of fine-tuning, for a chart."""
+    points = metrics["curve"]
+    accuracies = [100 * point["validation_accuracy"] for point in points]
+    return [point["epochs"] for point in points], accuracies
+
+
 def nats_column(split, flags):
     """Title of a run's loss; of BERT it is another task, of hidden tokens."""
     hidden = "hidden " if flags.get("objective") == "bert" else ""

@@ -248,6 +248,22 @@ def test_figure_2_takes_a_layer_inside_for_one():
     assert [t["verdict"] for t in trends] == ["not shown", "not shown"]
 
 
+def test_figure_4_draws_both_objectives():
+    page = PAGES["figure_4"](SCALES["laptop"], [0, 1])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    del results["finetune_pretrain_igpt_nano_bert_cifar10"]
+    probed, tuned = page.content(results).charts
+    rows = results["probe_pretrain_igpt_nano_bert_cifar10"]["probe"]
+    assert list(probed["series"]) == ["autoregressive", "bert"]
+    expected = [100 * row["test_accuracy"] for row in rows]
+    assert probed["series"]["bert"] == ([0, 1, 2], expected)
+    # Of the first seed that is over.
+    name = "finetune_pretrain_igpt_nano_bert_seed1_cifar10"
+    points = results[name]["curve"]
+    expected = [100 * point["validation_accuracy"] for point in points]
+    assert tuned["series"]["bert"] == ([0, 1, 2], expected)
+
+
 def test_figure_3_compares_sizes_at_equal_loss():
     page = PAGES["figure_3"](SCALES["laptop"], [0])
     results = {}
