@@ -56,6 +56,19 @@ def found(results, runs, key):
     return [value for value in values if value is not None]
 
 
+def more_by_seed(results, runs, others, key):
+    """By how much a key is larger than in another run, of each seed with both.
+
+    Losses of a seed are compared with its own: each has a palette, which moves
+    all of them alike.
+    """
+    pairs = [
+        [found(results, [run], key) for run in pair]
+        for pair in zip(runs, others)
+    ]
+    return [one[0] - other[0] for one, other in pairs if one and other]
+
+
 def test_images(results, runs):
     """Test images that accuracies of runs are of, `None` if none is over."""
     images = found(results, runs, "test_images")

@@ -11,6 +11,7 @@ from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import loss_curve
+from igpt_keras.reproduction.page import more_by_seed
 from igpt_keras.reproduction.page import nats_column
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
@@ -92,7 +93,8 @@ def section_a1(scale, seeds):
     }
     return Page(
         "Heads, initialisation, Adam, precision and masks",
-        all_runs(runs),
+        # All of a seed before the next one.
+        sorted(all_runs(runs), key=lambda run: run.flags["seed"]),
         functools.partial(_section_a1, runs),
     )
 
@@ -120,7 +122,9 @@ def _section_a1(runs, results):
         if name == USUAL or several[0].flags["objective"] == "bert":
             continue
         statement = f"{name}: a higher loss than the paper's settings"
-        compared = trend(statement, losses[name], losses[USUAL])
+        key = "validation_nats_per_token"
+        more = more_by_seed(results, several, runs[USUAL], key)
+        compared = trend(statement, more, [0.0] * len(more))
         if diverged[name] and losses[USUAL]:
             # Higher than any number.
             compared |= {"verdict": "shown, by divergence"}

@@ -11,6 +11,7 @@ from igpt_keras.reproduction.page import chosen_accuracy
 from igpt_keras.reproduction.page import completed
 from igpt_keras.reproduction.page import found
 from igpt_keras.reproduction.page import layer_curve
+from igpt_keras.reproduction.page import more_by_seed
 from igpt_keras.reproduction.page import nats_column
 from igpt_keras.reproduction.page import number
 from igpt_keras.reproduction.page import percent
@@ -101,7 +102,8 @@ def _content(pretrained, probes, results):
             continue
         # Nats of hidden tokens are of another task.
         if "objective" not in VARIANTS[name]:
-            more = _more_nats(results, pretrained[name], pretrained[PLAIN])
+            pair = pretrained[name], pretrained[PLAIN]
+            more = more_by_seed(results, *pair, "test_nats_per_token")
             statement = f"{name}: more nats than {PLAIN}"
             page.trends.append(trend(statement, more, [0.0] * len(more)))
         for column in READINGS:
@@ -121,15 +123,6 @@ def _content(pretrained, probes, results):
             }
         )
     return page
-
-
-def _more_nats(results, runs, others):
-    """Differences by seed: each has a palette, which moves all losses alike."""
-    pairs = [
-        [found(results, [run], "test_nats_per_token") for run in pair]
-        for pair in zip(runs, others)
-    ]
-    return [one[0] - other[0] for one, other in pairs if one and other]
 
 
 def _readings(metrics):

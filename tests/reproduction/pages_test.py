@@ -196,6 +196,25 @@ def test_a_rate_too_high_is_told_by_its_divergence():
     assert cell["row"] == "learning rate too high"
 
 
+def test_losses_of_section_a1_are_compared_by_seed():
+    """The normal head's of two seeds, of which the first lacks the other."""
+    page = PAGES["section_a1"](SCALES["laptop"], [0, 1, 2])
+    seeds = [run.flags["seed"] for run in page.runs]
+    assert seeds == sorted(seeds)
+    results = {run.name: made_up(run) for run in page.runs}
+    names = ("as_the_paper", "normal_head")
+    usual, head = (f"pretrain_igpt_nano_{name}" for name in names)
+    del results[usual]
+    for seed, nats in (1, (2.0, 2.1)), (2, (3.0, 3.3)):
+        for name, value in zip((usual, head), nats):
+            run = results[f"{name}_seed{seed}"]
+            run["validation_nats_per_token"] = value
+    trends = page.content(results).trends
+    (found,) = (t for t in trends if t["statement"].startswith("normal head"))
+    np.testing.assert_allclose(found["difference"], 0.2)
+    np.testing.assert_allclose(found["standard_error"], 0.1)
+
+
 def test_seeds_are_of_all_that_follows():
     """Fresh weights of a baseline too."""
     for name in ("table_1", "table_3", "figure_4", "section_4.4"):
