@@ -22,6 +22,15 @@ if os.environ.get("IGPT_TEST_BLOCK_TENSORFLOW"):
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Have tests of a minute or two, which begun last would keep a process waiting.
+LONG = (
+    "distribution_test.py",
+    "jax_backend_test.py",
+    "layouts_test.py",
+    "readme_test.py",
+    "sharding_test.py",
+    "variants_test.py",
+)
 SHARED = ROOT.parent / "shared"
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -60,8 +69,7 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    # A suite of its own: begun last, it would keep one process waiting.
-    items.sort(key=lambda item: item.path.name != "jax_backend_test.py")
+    items.sort(key=lambda item: item.path.name not in LONG)
     if config.getoption("--run_large"):
         return
     skip = pytest.mark.skip(reason="slow; runs with --run_large")

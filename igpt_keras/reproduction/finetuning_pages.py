@@ -84,10 +84,16 @@ def _figure_4(runs, scale, results):
     statement = "fine-tuning closes the gap: it is larger in the probe"
     error = math.hypot(error, other)
     page.trends.append(trend(statement, probes, tuned, error=error))
+    page.charts += _objective_charts(runs, scale, results)
+    return page
+
+
+def _objective_charts(runs, scale, results):
+    """Probes by layer and fine-tuning by epoch, a line an objective."""
     first = {
         key: completed(results, several)[:1] for key, several in runs.items()
     }
-    page.charts += [
+    return [
         {
             "title": f"linear probes of {scale.finetuned}, test",
             "x_label": "layer",
@@ -107,7 +113,6 @@ def _figure_4(runs, scale, results):
             },
         ),
     ]
-    return page
 
 
 def _gap(one, other, images):
