@@ -42,6 +42,9 @@ def make_features(layers, images, width):
         rotation, _ = np.linalg.qr(generator.standard_normal((width, width)))
         hidden = (layer + 0.12 * centre[labels]) * deviations
         layer[:] = hidden @ rotation.astype("float32")
+    # Of unlike sizes, as features are.
+    features /= features.std()
+    features *= np.linspace(0.5, 2, width, dtype="float32")
     return features, labels
 
 

@@ -31,7 +31,6 @@ import time
 
 from absl import app
 from absl import flags
-from benchmark import matmul_rate
 
 
 def define_flags():
@@ -60,6 +59,19 @@ def define_flags():
         flags.DEFINE_list(name, [], text)
     flags.DEFINE_string("picture", None, "PNG of --lengths and --batches.")
     flags.DEFINE_string("output", None, "JSON file to write.")
+
+
+def matmul_rate(size=1024, repeats=5):
+    """Float32 GFLOP/s of one product of square matrices, where models run."""
+    import keras
+
+    x = keras.random.normal((size, size))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        keras.ops.convert_to_numpy(keras.ops.matmul(x, x))
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def fresh(args, tokens):

@@ -50,11 +50,14 @@ def nearby_start(
     images = np.arange(num_images)
     norm = np.inf
 
-    def loss_and_gradient(point):
-        nonlocal norm
-        weights = linalg.solve_triangular(
+    def weights_at(point):
+        return linalg.solve_triangular(
             factor, point.reshape(-1, rows), trans="T", lower=True
         )
+
+    def loss_and_gradient(point):
+        nonlocal norm
+        weights = weights_at(point)
         scores = features @ weights[:-1].astype(features.dtype)
         scores += weights[-1].astype(features.dtype)
         if rows == 1:
@@ -93,7 +96,5 @@ def nearby_start(
         # The rest is left to `tolerance`.
         options={"maxiter": max_iterations, "ftol": 1e-14, "gtol": 0},
     )
-    weights = linalg.solve_triangular(
-        factor, found.x.reshape(-1, rows), trans="T", lower=True
-    )
+    weights = weights_at(found.x)
     return weights[:-1].T, weights[-1]

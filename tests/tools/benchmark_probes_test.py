@@ -30,5 +30,6 @@ def test_features_can_be_told_apart():
     train, test = ((features[:, part], labels[part]) for part in split)
     accuracies = benchmark_probes.probe_in_turn(train, test)
     assert (accuracies > 0.2).all() and (accuracies < 0.99).all()
+    assert np.ptp(features.std(axis=(0, 1))) > 1
     eigenvalues = np.linalg.eigvalsh(np.corrcoef(features[0].T))
     assert 1e4 < eigenvalues[-1] / eigenvalues[0] < 1e7
