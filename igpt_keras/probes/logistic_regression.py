@@ -176,33 +176,28 @@ def _fit_layer(
     scaler = _scaler(standardize)
     scaled = scaler.fit_transform(train)
     scaled_validation = scaler.transform(validation)
-    moments = _moments(scaled)
     best = None
-    # From strong to weak, each solution the next one's start.
-    probe = None
-    for c in sorted(regularization):
-        probe = _fit(
-            scaled, train_labels, c, max_iterations, tolerance, probe, moments
-        )
+    for probe in _fits(
+        scaled, train_labels, sorted(regularization), max_iterations, tolerance
+    ):
         accuracy = probe.score(scaled_validation, validation_labels)
         if best is None or accuracy > best[0]:
-            best = accuracy, c, probe
-    accuracy, c, probe = best
+            best = accuracy, probe
+    accuracy, probe = best
     if refit:
         train = np.concatenate([train, validation])
         train_labels = np.concatenate([train_labels, validation_labels])
         scaler = _scaler(standardize)
         scaled = scaler.fit_transform(train)
-        moments = _moments(scaled)
-        probe = _fit(
-            scaled, train_labels, c, max_iterations, tolerance, probe, moments
+        (probe,) = _fits(
+            scaled, train_labels, [probe.C], max_iterations, tolerance, probe
         )
     layer_probe = make_pipeline(*(step for _, step in scaler.steps), probe)
     norm = _gradient_norm(probe, scaled, train_labels)
     return (
         accuracy,
         layer_probe.score(*splits["test"]),
-        c,
+        probe.C,
         norm,
         norm <= 2 * tolerance,
         layer_probe,
@@ -232,38 +227,39 @@ def _as_float32(features):
     return features.astype("float32", copy=False)
 
 
-def _moments(features):
-    """What `nearby_start` needs; `None` where it does not pay."""
+def _fits(features, labels, strengths, max_iterations, tolerance, before=None):
+    """A fitted probe a strength, each solution the next one's start.
+
+    The first starts from that of `before`, a probe, if one is given. Weak
+    penalties are fitted faster from the solutions of strong ones.
+    """
     num_images, width = features.shape
-    return (
-        second_moments(features) if width <= min(_WIDEST, num_images) else None
-    )
-
-
-def _fit(features, labels, c, max_iterations, tolerance, before, moments):
-    """A fitted probe; `before` is one whose solution to start from."""
-    probe = LogisticRegression(
-        C=c, max_iter=max_iterations, tol=tolerance, warm_start=True
-    )
+    moments = None
+    if width <= min(_WIDEST, num_images):
+        moments = second_moments(features)
     classes, places = np.unique(labels, return_inverse=True)
-    start = None
-    if before is not None and np.array_equal(before.classes_, classes):
-        start = before.coef_, before.intercept_
-    if moments is not None:
-        start = nearby_start(
-            features,
-            places,
-            moments,
-            1 / (c * len(labels)),
-            # scikit-learn computes it again, with other roundings.
-            tolerance / 2,
-            max_iterations,
-            start,
+    for c in strengths:
+        start = None
+        if before is not None and np.array_equal(before.classes_, classes):
+            start = before.coef_, before.intercept_
+        if moments is not None:
+            start = nearby_start(
+                features,
+                places,
+                moments,
+                1 / (c * num_images),
+                # scikit-learn computes it again, with other roundings.
+                tolerance / 2,
+                max_iterations,
+                start,
+            )
+        before = LogisticRegression(
+            C=c, max_iter=max_iterations, tol=tolerance, warm_start=True
         )
-    if start is not None:
-        probe.coef_, probe.intercept_ = start
-        probe.classes_ = classes
-    return probe.fit(features, labels)
+        if start is not None:
+            before.coef_, before.intercept_ = start
+            before.classes_ = classes
+        yield before.fit(features, labels)
 
 
 def _gradient_norm(probe, features, labels):
