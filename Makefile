@@ -2,6 +2,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 # TensorFlow's lines on what hardware it did not find.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Or each process would compile the modules of TensorFlow again, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test docs lint format clean
 
