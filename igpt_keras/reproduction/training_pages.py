@@ -100,8 +100,10 @@ def section_a1(scale, seeds):
 
 
 def _section_a1(runs, results):
-    page, series, losses, diverged = Content(), {}, {}, {}
+    page, losses, diverged = Content(), {}, {}
+    curves = {"autoregressive": {}, "bert": {}}
     for name, several in runs.items():
+        objective = several[0].flags["objective"]
         losses[name] = found(results, several, "validation_nats_per_token")
         over = [results[r.name] for r in several if r.name in results]
         diverged[name] = sum(m["record"]["diverged"] for m in over)
@@ -117,7 +119,7 @@ def _section_a1(runs, results):
         rises = [_largest_rise(m) for m in over if "progress" in m]
         page.cell(name, "largest rise of the loss", ours=number(rises))
         for metrics in done[:1]:
-            series[name] = loss_curve(metrics)
+            curves[objective][name] = loss_curve(metrics)
     for name, several in runs.items():
         if name == USUAL or several[0].flags["objective"] == "bert":
             continue
@@ -129,14 +131,18 @@ def _section_a1(runs, results):
             # Higher than any number.
             compared |= {"verdict": "shown, by divergence"}
         page.trends.append(compared)
-    page.charts.append(
+    page.charts += [
         {
-            "title": "variants, and BERT by mask rate",
+            "title": title,
             "x_label": "step",
-            "y_label": "validation loss, nats per token",
-            "series": series,
+            "y_label": nats_column("validation loss", {"objective": objective}),
+            "series": curves[objective],
         }
-    )
+        for title, objective in (
+            ("variants", "autoregressive"),
+            ("BERT, by mask rate", "bert"),
+        )
+    ]
     return page
 
 

@@ -215,6 +215,17 @@ def test_losses_of_section_a1_are_compared_by_seed():
     np.testing.assert_allclose(found["standard_error"], 0.1)
 
 
+def test_hidden_tokens_are_charted_apart():
+    """Of 15 lines in one chart two would have a colour."""
+    page = PAGES["section_a1"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in page.runs}
+    variants, masks = page.content(results).charts
+    assert list(masks["series"])[0] == "mask rate 0.15"
+    assert len(masks["series"]) == 5 and len(variants["series"]) == 10
+    assert masks["y_label"] == "validation loss, nats per hidden token"
+    assert variants["y_label"] == "validation loss, nats per token"
+
+
 def test_seeds_are_of_all_that_follows():
     """Fresh weights of a baseline too."""
     for name in ("table_1", "table_3", "figure_4", "section_4.4"):
