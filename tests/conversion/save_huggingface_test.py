@@ -26,6 +26,7 @@ def theirs(task, directory, token_ids):
         return model, model(torch.tensor(prefixed(token_ids))).logits.numpy()
 
 
+@pytest.mark.each_backend
 def test_transformers_computes_the_same_logits(tmp_path):
     model = tiny.model()
     igpt_keras.save_huggingface(model, tmp_path / "saved", PALETTE)
@@ -43,6 +44,7 @@ def test_transformers_computes_the_same_logits(tmp_path):
     assert len(list((tmp_path / "several").glob("*.safetensors"))) > 1
 
 
+@pytest.mark.each_backend
 def test_transformers_computes_the_same_class_logits(tmp_path):
     classifier = igpt_keras.IGPTClassifier(tiny.model(), num_classes=4)
     kernel = np.random.default_rng(0).normal(size=(15, 4))
@@ -54,6 +56,7 @@ def test_transformers_computes_the_same_class_logits(tmp_path):
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.each_backend
 def test_their_processor_makes_the_same_tokens(tmp_path):
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers", minversion="5")
@@ -69,6 +72,7 @@ def test_their_processor_makes_the_same_tokens(tmp_path):
     )
 
 
+@pytest.mark.each_backend
 def test_classifier_round_trip(tmp_path):
     classifier = igpt_keras.IGPTClassifier(tiny.model(), num_classes=4)
     classifier.class_head.kernel.assign(np.ones((15, 4)))
@@ -84,6 +88,7 @@ def test_classifier_round_trip(tmp_path):
     }
 
 
+@pytest.mark.each_backend
 def test_configurations_say_what_theirs_say(tmp_path):
     """Every key that both have, but for dropout: Image GPT has none."""
     fixture = pathlib.Path(__file__).parent / "huggingface_tiny"
@@ -100,6 +105,7 @@ def test_configurations_say_what_theirs_say(tmp_path):
         assert set(ours) <= set(theirs)
 
 
+@pytest.mark.each_backend
 def test_no_dropout_and_no_biases(tmp_path):
     """Their defaults have both; Image GPT has neither."""
     from safetensors.numpy import load_file

@@ -7,6 +7,7 @@ from tiny import array
 from igpt_keras.layers import Dropout
 
 
+@pytest.mark.each_backend
 def test_drops_its_share_and_keeps_the_mean():
     layer = Dropout(0.3, seed=1)
     x = np.full((200, 100), 2.0, "float32")
@@ -25,6 +26,7 @@ def test_drops_its_share_and_keeps_the_mean():
     np.testing.assert_array_equal(dropped, same)
 
 
+@pytest.mark.each_backend
 def test_does_nothing_but_in_training():
     x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     np.testing.assert_array_equal(array(Dropout(0.5)(x)), x)
@@ -39,6 +41,7 @@ def test_refuses_a_rate_out_of_range(rate):
         Dropout(rate)
 
 
+@pytest.mark.each_backend
 @pytest.mark.compiled
 def test_compiled_drops_the_same():
     x = np.ones((5, 7), "float32")

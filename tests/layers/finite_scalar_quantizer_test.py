@@ -32,6 +32,7 @@ def test_every_code_is_reached_and_found_again(levels):
         assert (np.diff(quantized[0, 0], axis=0) >= 0).all()
 
 
+@pytest.mark.each_backend
 def test_token_ids_are_a_mixed_radix_number():
     quantizer = FiniteScalarQuantizer((4, 3, 5))
     token_ids = np.arange(60, dtype="int32").reshape(1, 6, 10)
@@ -43,6 +44,7 @@ def test_token_ids_are_a_mixed_radix_number():
     np.testing.assert_allclose(codes, expected)
 
 
+@pytest.mark.each_backend
 def test_gradient_is_that_of_the_bound():
     """Rounding passes it on: a finite difference of the function before."""
     quantizer = FiniteScalarQuantizer((5, 8))
@@ -90,6 +92,7 @@ def test_refuses_another_width():
         FiniteScalarQuantizer((3, 3))(np.zeros((1, 1, 1, 3), "float32"))
 
 
+@pytest.mark.each_backend
 def test_config_round_trip():
     quantizer = FiniteScalarQuantizer((5, 6))
     copy = FiniteScalarQuantizer.from_config(quantizer.get_config())

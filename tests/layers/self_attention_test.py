@@ -8,6 +8,7 @@ from tiny import check_std
 from igpt_keras.layers import SelfAttention
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("causal", [True, False])
 def test_matches_the_reference(causal):
     layer = SelfAttention(num_heads=3, num_layers=2, causal=causal)
@@ -58,6 +59,7 @@ def test_heads_that_do_not_divide_the_width():
         SelfAttention(num_heads=3, num_layers=1)(np.zeros((1, 2, 8), "float32"))
 
 
+@pytest.mark.each_backend
 def test_config_round_trip():
     layer = SelfAttention(num_heads=2, num_layers=5, causal=False)
     copy = SelfAttention.from_config(layer.get_config())

@@ -18,6 +18,7 @@ KNOWN_ANSWERS = [
 ]
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("key, counter, expected", KNOWN_ANSWERS)
 @pytest.mark.parametrize("dtype", ["uint32", "int64"])
 def test_known_answers(dtype, key, counter, expected):
@@ -43,6 +44,7 @@ def normal_quantile(share):
     return np.sqrt(2) * array(ops.erfinv(2 * share - 1))
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize(
     "draw, quantile",
     [

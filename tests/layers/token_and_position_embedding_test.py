@@ -1,6 +1,7 @@
 import gradients
 import keras
 import numpy as np
+import pytest
 from tiny import array
 from tiny import check_std
 
@@ -13,6 +14,7 @@ def built(shift):
     return layer
 
 
+@pytest.mark.each_backend
 def test_shifts_behind_the_start_token_then_adds_positions():
     layer = built(shift=True)
     token_ids = np.array([[4, 0, 2, 1]])
@@ -28,6 +30,7 @@ def test_shifts_behind_the_start_token_then_adds_positions():
     np.testing.assert_allclose(array(layer(token_ids))[0], expected, atol=1e-7)
 
 
+@pytest.mark.each_backend
 def test_hidden_tokens_are_their_position_alone():
     layer = built(shift=False)
     token_ids = np.array([[4, 0, 2, 1]])
@@ -59,6 +62,7 @@ def test_initial_standard_deviations():
     check_std(layer.position_embedding, 0.01)
 
 
+@pytest.mark.each_backend
 def test_config_round_trip():
     layer = TokenAndPositionEmbedding(5, 4, 3, shift=False)
     copy = TokenAndPositionEmbedding.from_config(layer.get_config())
@@ -78,6 +82,7 @@ def test_gradients_of_frequent_tokens_are_summed_in_float32():
     np.testing.assert_array_equal(found[1:], 0)
 
 
+@pytest.mark.each_backend
 def test_decoding_computes_in_the_dtype_of_the_layer():
     layer = TokenAndPositionEmbedding(5, 4, 3, dtype="mixed_bfloat16")
     layer.build((None, 4))

@@ -9,6 +9,7 @@ from igpt_keras.layers import TransformerBlock
 from igpt_keras.layers.transformer_block import quick_gelu
 
 
+@pytest.mark.each_backend
 def test_is_the_identity_when_both_branches_end_in_zeros():
     block = TransformerBlock(num_heads=2, num_layers=1)
     x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32") + 5
@@ -18,6 +19,7 @@ def test_is_the_identity_when_both_branches_end_in_zeros():
     np.testing.assert_array_equal(array(block(x)), x)
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("scale, offset", [(1.0, 5.0), (1e-3, 0.0)])
 def test_norm_is_root_mean_square_with_epsilon_1e_5(scale, offset):
     block = TransformerBlock(num_heads=2, num_layers=1)
@@ -29,6 +31,7 @@ def test_norm_is_root_mean_square_with_epsilon_1e_5(scale, offset):
         np.testing.assert_allclose(array(norm(x)), expected, atol=1e-6)
 
 
+@pytest.mark.each_backend
 def test_quick_gelu():
     x = np.linspace(-4, 4, 41).astype("float32")
     expected = reference.quick_gelu(x.astype("float64"))
@@ -43,6 +46,7 @@ def test_mlp_starts_from_002_at_any_depth():
     check_std(block.mlp_down.kernel, 0.02)
 
 
+@pytest.mark.each_backend
 def test_has_no_biases_and_no_dropout():
     block = TransformerBlock(num_heads=2, num_layers=1)
     x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
@@ -64,6 +68,7 @@ def test_decoding_equals_the_whole_sequence():
         )
 
 
+@pytest.mark.each_backend
 def test_config_round_trip():
     block = TransformerBlock(num_heads=2, num_layers=5, causal=False)
     copy = TransformerBlock.from_config(block.get_config())

@@ -53,6 +53,7 @@ def numpy_step(before, inputs, decay):
     return after
 
 
+@pytest.mark.each_backend
 def test_takes_the_nearest_code():
     quantizer = build(size=50)
     inputs = vectors(scale=0.5)
@@ -128,6 +129,7 @@ def test_two_steps_of_moving_averages():
             np.testing.assert_allclose(found[name], value, atol=1e-6)
 
 
+@pytest.mark.each_backend
 def test_inference_leaves_all_state():
     quantizer = build()
     before = [array(v).copy() for v in quantizer.variables]
@@ -138,6 +140,7 @@ def test_inference_leaves_all_state():
     assert not quantizer.trainable_weights
 
 
+@pytest.mark.each_backend
 def test_gradient_goes_straight_through():
     quantizer = build()
     weights = np.random.default_rng(3).normal(size=(5, 2, 3, WIDTH))
@@ -149,6 +152,7 @@ def test_gradient_goes_straight_through():
     np.testing.assert_allclose(gradient(output, vectors()), weights, atol=1e-6)
 
 
+@pytest.mark.each_backend
 def test_commitment_loss_and_its_gradient():
     quantizer = build(commitment_cost=0.7)
     inputs = vectors()
@@ -321,6 +325,7 @@ def test_takes_integers_of_numpy():
     quantizer(vectors(), training=True)
 
 
+@pytest.mark.each_backend
 def test_config_round_trip():
     quantizer = build(decay=0.5, commitment_cost=0.3, revive=False)
     copy = VectorQuantizer.from_config(quantizer.get_config())

@@ -26,7 +26,9 @@ def inputs(objective):
 
 
 @pytest.mark.parametrize("objective", ["autoregressive", "bert"])
-@pytest.mark.parametrize("weight", [1.0, 0.0])
+@pytest.mark.parametrize(
+    "weight", [pytest.param(1.0, marks=pytest.mark.each_backend), 0.0]
+)
 def test_loss_is_generative_plus_classification(objective, weight):
     model, x = (
         classifier(objective, generative_weight=weight),
@@ -48,6 +50,7 @@ def test_loss_is_generative_plus_classification(objective, weight):
     assert abs(accuracy - right) < 1e-6
 
 
+@pytest.mark.each_backend
 def test_head_reads_the_feature_of_the_last_layer():
     model, token_ids = classifier(), tiny.token_ids()
     features, _ = igpt_keras.extract_features(model.igpt, [(token_ids, LABELS)])
@@ -167,6 +170,7 @@ def test_refuses_bad_labels(labels, message):
             call()
 
 
+@pytest.mark.each_backend
 def test_takes_labels_as_lists():
     model, x = classifier(), tiny.token_ids()
     expected = model.evaluate(x, LABELS, verbose=0)
@@ -199,6 +203,7 @@ def test_refuses_bad_token_ids():
             model.fit(change(x), LABELS[: len(change(x))])
 
 
+@pytest.mark.each_backend
 def test_from_config_leaves_its_argument_as_it_is():
     model = classifier(generative_weight=0.5)
     config = model.get_config()

@@ -14,6 +14,7 @@ def logits(model, token_ids, mask=None):
     return array(model({"token_ids": token_ids, "mask": mask}))
 
 
+@pytest.mark.each_backend
 def test_autoregressive_logits_match_the_reference():
     model, token_ids = tiny.model(), tiny.token_ids()
     expected, _ = reference.forward(tiny.numpy_weights(model), token_ids)
@@ -22,6 +23,7 @@ def test_autoregressive_logits_match_the_reference():
     )
 
 
+@pytest.mark.each_backend
 def test_bert_logits_match_the_reference():
     model, token_ids, mask = tiny.model("bert"), tiny.token_ids(), tiny.mask()
     expected, _ = reference.forward(tiny.numpy_weights(model), token_ids, mask)
@@ -30,6 +32,7 @@ def test_bert_logits_match_the_reference():
     )
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("position", [0, 7, 15])
 def test_a_token_moves_later_logits_only(position):
     model, token_ids = tiny.model(), tiny.token_ids()
@@ -41,11 +44,13 @@ def test_a_token_moves_later_logits_only(position):
     assert position == 15 or difference[:, position + 1 :].max() > 1e-3
 
 
+@pytest.mark.each_backend
 def test_first_logits_are_the_same_for_all_images():
     first = logits(tiny.model(), tiny.token_ids())[:, 0]
     np.testing.assert_array_equal(first, np.repeat(first[:1], 4, axis=0))
 
 
+@pytest.mark.each_backend
 def test_bert_looks_both_ways():
     model, token_ids = tiny.model("bert"), tiny.token_ids()
     mask = np.zeros_like(token_ids, "bool")
@@ -55,6 +60,7 @@ def test_bert_looks_both_ways():
     assert np.abs(difference[:, 0]).min(axis=0).max() > 1e-3
 
 
+@pytest.mark.each_backend
 def test_bert_does_not_see_hidden_tokens():
     model, token_ids, mask = tiny.model("bert"), tiny.token_ids(), tiny.mask()
     changed = np.where(mask, (token_ids + 1) % 11, token_ids)
@@ -63,6 +69,7 @@ def test_bert_does_not_see_hidden_tokens():
     )
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("objective", ["autoregressive", "bert"])
 def test_training_changes_nothing_in_the_forward_pass(objective):
     model, inputs = tiny.model(objective), tiny.token_ids()
@@ -92,6 +99,7 @@ def test_fresh_loss_is_ln_v_and_only_the_head_learns_first(objective):
     assert model.evaluate(inputs, token_ids, verbose=0) < loss - 1e-3
 
 
+@pytest.mark.each_backend
 def test_autoregressive_loss_is_nats_per_token():
     model, token_ids = tiny.model(), tiny.token_ids(batch=10)
     model.compile()
@@ -106,6 +114,7 @@ def test_autoregressive_loss_is_nats_per_token():
     assert abs(loss * 16 - expected.sum(axis=1).mean()) < 1e-4  # per image
 
 
+@pytest.mark.each_backend
 def test_bert_loss_is_the_mean_over_images_of_masked_means():
     model, token_ids = tiny.model("bert"), tiny.token_ids(batch=3)
     mask = np.zeros((3, 16), "bool")
@@ -256,6 +265,7 @@ def test_refuses_bad_datasets():
                 call(dataset, verbose=0)
 
 
+@pytest.mark.each_backend
 def test_bert_needs_its_mask():
     model = tiny.model("bert")
     with pytest.raises(ValueError, match="mask|structure"):
@@ -316,6 +326,7 @@ def test_refuses_other_sample_weights(shape):
         model.fit(x, x, class_weight={0: 1.0})
 
 
+@pytest.mark.each_backend
 def test_bert_takes_metrics_that_can_leave_out_visible_tokens():
     model = tiny.model("bert")
     for argument in ("metrics", "weighted_metrics"):

@@ -8,12 +8,14 @@ def table(side, dimensions=6):
     return np.random.default_rng(0).normal(size=(side * side, dimensions))
 
 
+@pytest.mark.each_backend
 def test_the_same_size_is_the_same_table():
     np.testing.assert_array_equal(
         resize_positions(table(5), 25), table(5).astype("float32")
     )
 
 
+@pytest.mark.each_backend
 def test_interpolates_each_dimension_as_an_image():
     """Inside, cubics are exact on planes; rows are not columns."""
     rows, columns = np.mgrid[0:8, 0:8]
@@ -35,6 +37,7 @@ def test_interpolates_each_dimension_as_an_image():
     )
 
 
+@pytest.mark.each_backend
 def test_dimensions_do_not_mix():
     whole = resize_positions(table(4), 36)
     for i in range(6):
@@ -42,6 +45,7 @@ def test_dimensions_do_not_mix():
         np.testing.assert_allclose(whole[:, i : i + 1], alone, atol=1e-6)
 
 
+@pytest.mark.each_backend
 def test_shrinking_averages():
     """Antialiased: a chessboard becomes grey, not one of its colours."""
     board = np.indices((16, 16)).sum(axis=0) % 2

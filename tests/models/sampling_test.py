@@ -15,6 +15,7 @@ from igpt_keras.models.decoding import prefill
 from igpt_keras.models.draw import draw
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("position_scale", [1.0, 20.0])
 def test_cached_logits_equal_the_full_forward_pass(position_scale):
     model, token_ids = tiny.model(), tiny.token_ids()
@@ -31,6 +32,7 @@ def test_cached_logits_equal_the_full_forward_pass(position_scale):
         )
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("length", [1, 7])
 def test_a_prompt_is_one_pass(length):
     """Its caches are those of as many steps."""
@@ -43,6 +45,7 @@ def test_a_prompt_is_one_pass(length):
             np.testing.assert_allclose(array(x), array(y), atol=1e-5)
 
 
+@pytest.mark.each_backend
 def test_greedy_sampling_takes_the_best_token_of_the_full_forward_pass():
     model = tiny.model()
     token_ids = igpt_keras.sample(model, num_samples=2, temperature=0)
@@ -89,6 +92,7 @@ def test_long_images_are_compiled_once_a_shape(monkeypatch):
         assert len(steps) == traced
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("start", [0, 5, 64, 200, 511, 512, 1024])
 @pytest.mark.parametrize("stop", [1, 64, 130, 1024, 2304])
 def test_caches_are_hardly_longer_than_what_is_filled(start, stop):
@@ -176,23 +180,27 @@ def drawn(logits, count=50_000, **arguments):
     return np.bincount(token_ids, minlength=logits.shape[1]) / count
 
 
+@pytest.mark.each_backend
 def test_draws_follow_softmax():
     logits = np.array([0.3, -1.0, 2.0, 0.0, 1.0])
     expected = reference.softmax(logits)
     np.testing.assert_allclose(drawn(logits), expected, atol=0.008)
 
 
+@pytest.mark.each_backend
 def test_top_k_renormalises_the_k_best():
     probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_k=2)
     np.testing.assert_allclose(probabilities, [0, 0, 4 / 7, 3 / 7], atol=0.008)
 
 
+@pytest.mark.each_backend
 def test_top_p_includes_the_crossing_token():
     # 0.4 is not enough for 0.5, 0.4 + 0.3 is.
     probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_p=0.5)
     np.testing.assert_allclose(probabilities, [0, 0, 4 / 7, 3 / 7], atol=0.008)
 
 
+@pytest.mark.each_backend
 def test_top_p_is_of_what_top_k_leaves():
     # Of {0.4, 0.3} the first is 0.57, enough for 0.5.
     probabilities = drawn(np.log([0.1, 0.2, 0.4, 0.3]), top_k=2, top_p=0.5)

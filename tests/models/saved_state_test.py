@@ -23,6 +23,7 @@ def trained(model):
     return [v.path.split("/", 1)[-1] for v in model.trainable_variables]
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("opened", [opened_by_keras, opened_preset])
 @pytest.mark.parametrize("kind", ["autoregressive", "bert", "classifier"])
 def test_frozen_parts_stay_frozen(kind, opened, tmp_path):
@@ -49,6 +50,7 @@ def test_frozen_parts_stay_frozen(kind, opened, tmp_path):
     assert len(copy.trainable_variables) == len(copy.weights)
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("opened", [opened_by_keras, opened_preset])
 def test_models_that_are_frozen_as_a_whole_stay_so(opened, tmp_path):
     model = tiny.model()

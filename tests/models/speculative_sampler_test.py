@@ -55,7 +55,12 @@ def probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     "draft_tokens, limits",
     [
         pytest.param(1, {}, id="plain"),
-        pytest.param(2, {"temperature": 0.7, "top_k": 2}, id="top_k"),
+        pytest.param(
+            2,
+            {"temperature": 0.7, "top_k": 2},
+            id="top_k",
+            marks=pytest.mark.each_backend,
+        ),
         pytest.param(4, {"temperature": 1.5, "top_p": 0.8}, id="top_p"),
     ],
 )

@@ -25,6 +25,7 @@ def batches(token_ids, size):
     ]
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("size", [10, 4, 1])
 def test_features_match_the_reference_and_keep_every_image(size):
     model, token_ids = tiny.model(), tiny.token_ids(batch=10)
@@ -37,6 +38,7 @@ def test_features_match_the_reference_and_keep_every_image(size):
     np.testing.assert_array_equal(labels, np.arange(10))
 
 
+@pytest.mark.each_backend
 def test_bert_features_hide_nothing_unless_told():
     model, token_ids = tiny.model("bert"), tiny.token_ids()
     weights, labels = tiny.numpy_weights(model), np.zeros(4, "int32")
@@ -58,6 +60,7 @@ def test_first_position_is_the_start_token():
     assert np.ptp(features, axis=1).max() < 1e-6
 
 
+@pytest.mark.each_backend
 def test_repeatable_and_model_untouched():
     model, data = tiny.model(), batches(tiny.token_ids(), 3)
     before = [array(v) for v in model.weights]
@@ -68,6 +71,7 @@ def test_repeatable_and_model_untouched():
         np.testing.assert_array_equal(array(variable), value)
 
 
+@pytest.mark.each_backend
 def test_last_layer_is_what_the_head_reads():
     model, token_ids = tiny.model(), tiny.token_ids()
     features, _ = igpt_keras.extract_features(model, batches(token_ids, 4))
@@ -89,6 +93,7 @@ def test_a_shuffled_dataset_keeps_labels_with_images():
     np.testing.assert_allclose(features, ordered[:, labels], atol=1e-5)
 
 
+@pytest.mark.each_backend
 def test_labels_of_any_kind_and_empty_batches():
     model, token_ids = tiny.model(), tiny.token_ids()
     expected, _ = igpt_keras.extract_features(model, batches(token_ids, 4))
@@ -133,7 +138,13 @@ def test_labels_of_a_tf_dataset_are_not_cut_or_rounded():
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.each_backend),
+    ],
+)
 def test_the_global_policy_changes_nothing(policy):
     model, data = tiny.model(), batches(tiny.token_ids(), 3)
     expected, _ = igpt_keras.extract_features(model, data)
@@ -145,6 +156,7 @@ def test_the_global_policy_changes_nothing(policy):
     np.testing.assert_array_equal(features, expected)
 
 
+@pytest.mark.each_backend
 def test_a_classifier_has_the_features_of_its_model():
     model, data = tiny.model(), batches(tiny.token_ids(), 4)
     classifier = igpt_keras.IGPTClassifier(model, num_classes=4)
@@ -331,6 +343,7 @@ def test_features_of_any_model_with_the_parts(tmp_path):
             igpt_keras.extract_features(model, [(bad, np.arange(4))])
 
 
+@pytest.mark.each_backend
 def test_grids_of_probes_take_any_model_with_the_parts():
     model, x = functional_model(), tiny.token_ids(12)
     y = np.arange(12) % 3
@@ -351,6 +364,7 @@ def test_grids_of_probes_take_any_model_with_the_parts():
         evaluation.token_losses(model, x)
 
 
+@pytest.mark.each_backend
 def test_a_model_inside_of_another_is_named():
     inner = tiny.model()
     token_ids = keras.Input((16,), dtype="int32")
@@ -363,6 +377,7 @@ def test_a_model_inside_of_another_is_named():
         igpt_keras.extract_features(outer, batches(tiny.token_ids(), 4))
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -409,6 +424,7 @@ def test_the_feature_model_is_made_once_and_follows_the_weights():
     assert np.abs(features[1:] - changed[1:]).max() > 0.1
 
 
+@pytest.mark.each_backend
 def test_a_model_that_was_probed_is_freed():
     model = tiny.model()
     igpt_keras.extract_features(model, batches(tiny.token_ids(), 4))

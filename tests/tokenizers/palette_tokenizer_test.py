@@ -30,6 +30,7 @@ def palette():
     return np.random.default_rng(1).uniform(-1, 1, (50, 3)).astype("float32")
 
 
+@pytest.mark.each_backend
 def test_tokens_are_the_nearest_colours(palette):
     images = random_images()
     token_ids = PaletteTokenizer(palette)(images)
@@ -37,6 +38,7 @@ def test_tokens_are_the_nearest_colours(palette):
     np.testing.assert_array_equal(array(token_ids), nearest(images, palette))
 
 
+@pytest.mark.each_backend
 def test_pixels_keep_their_place():
     image = np.zeros((1, 4, 4, 3), "uint8")
     image[0, 0, 3] = [255, 0, 0]
@@ -48,6 +50,7 @@ def test_pixels_keep_their_place():
     np.testing.assert_array_equal(array(tokenizer.detokenize(token_ids)), image)
 
 
+@pytest.mark.each_backend
 def test_detokenize_rounds_and_does_not_wrap():
     tokenizer = PaletteTokenizer([[-1.0, 0.0, 1.0], [0.005, 0.999, -0.999]])
     colours = array(tokenizer.detokenize(np.array([[0], [1]], "int32")))
@@ -69,6 +72,7 @@ def test_dtype_policy_does_not_move_tokens(palette):
     assert (nearest(images, rounded) != nearest(images, palette)).any()
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize("count", [1, 2, 200])
 def test_chunks_change_nothing(count, palette, monkeypatch):
     images = random_images(count)
@@ -78,6 +82,7 @@ def test_chunks_change_nothing(count, palette, monkeypatch):
     )
 
 
+@pytest.mark.each_backend
 def test_no_array_of_all_distances(palette, monkeypatch):
     seen = []
     original = PaletteTokenizer._nearest
@@ -110,6 +115,7 @@ def test_equal_eagerly_and_in_tf_data(palette):
     np.testing.assert_array_equal(compiled(images), eager)
 
 
+@pytest.mark.each_backend
 def test_fit_finds_the_colours_of_clusters():
     generator = np.random.default_rng(0)
     centres = np.array([[20, 30, 40], [200, 100, 50], [90, 220, 230]])
@@ -152,6 +158,7 @@ def pixel_error(colours, counts, palette):
     return (distances * counts).sum() / (3 * counts.sum())
 
 
+@pytest.mark.each_backend
 def test_fit_is_weighted_k_means_over_distinct_colours():
     images = random_images(6, 16) // 8 * 8
     colours, counts = histogram(images)
@@ -168,6 +175,7 @@ def test_fit_is_weighted_k_means_over_distinct_colours():
         np.testing.assert_array_equal(tokenizer.palette, expected)
 
 
+@pytest.mark.each_backend
 def test_rounds_report_an_error_that_never_rises():
     colours, counts = histogram(random_images(4, 32))
     rounds = []
@@ -191,6 +199,7 @@ def test_rounds_report_an_error_that_never_rises():
     assert [iterations for iterations, _ in rounds] == [10, 13]
 
 
+@pytest.mark.each_backend
 def test_starting_from_some_pixels_uses_all():
     colours, counts = histogram(random_images(4, 32) // 2)
 
@@ -213,6 +222,7 @@ def test_starting_from_some_pixels_uses_all():
     np.testing.assert_array_equal(scaled, fit(start_pixels=10**9))
 
 
+@pytest.mark.each_backend
 def test_one_colour_nearly_everywhere():
     """The pixels to start from have fewer colours than the palette is to."""
     colours, counts = histogram(random_images(1, 8))
@@ -260,6 +270,7 @@ def test_takes_integers_of_numpy():
     assert type(tokenizer.vocabulary_size) is int
 
 
+@pytest.mark.each_backend
 def test_fewer_colours_than_asked_for():
     images = np.zeros((2, 4, 4, 3), "uint8")
     images[0, :2] = [255, 0, 0]
@@ -272,6 +283,7 @@ def test_fewer_colours_than_asked_for():
     )
 
 
+@pytest.mark.each_backend
 def test_no_cluster_is_empty():
     images = random_images(2, 16)
     tokenizer = PaletteTokenizer.fit(images, vocabulary_size=256)
@@ -279,6 +291,7 @@ def test_no_cluster_is_empty():
     assert len(np.unique(token_ids)) == tokenizer.vocabulary_size == 256
 
 
+@pytest.mark.each_backend
 def test_openai_palette_round_trips(shared):
     path = shared / "data" / "openai_palette" / "kmeans_centers.npy"
     content = path.read_bytes()
@@ -294,6 +307,7 @@ def test_openai_palette_round_trips(shared):
     )
 
 
+@pytest.mark.each_backend
 def test_saves_and_loads(palette, tmp_path):
     tokenizer = PaletteTokenizer(palette)
     tokenizer.save_palette(tmp_path / "palette.npy")
@@ -390,6 +404,7 @@ def test_detokenize_refuses_bad_ids(token_ids, message):
         PaletteTokenizer(CORNERS).detokenize(token_ids)
 
 
+@pytest.mark.each_backend
 def test_no_images_give_no_tokens():
     tokenizer = PaletteTokenizer(CORNERS)
     token_ids = tokenizer(np.zeros((0, 4, 4, 3), "uint8"))

@@ -314,6 +314,7 @@ def test_losses_without_a_measured_variance_are_refused(method):
     getattr(vq_vae, method)(pictures())
 
 
+@pytest.mark.each_backend
 def test_lists_of_images_are_refused():
     vq_vae = build()
     images = list(pictures())
@@ -322,6 +323,7 @@ def test_lists_of_images_are_refused():
             take(images)
 
 
+@pytest.mark.each_backend
 def test_nothing_to_fit_is_refused():
     vq_vae = build()
     vq_vae.compile()
@@ -329,6 +331,7 @@ def test_nothing_to_fit_is_refused():
         vq_vae.fit()
 
 
+@pytest.mark.each_backend
 @pytest.mark.parametrize(
     "token_ids, message",
     [
