@@ -61,7 +61,7 @@ SCALES = {
         sizes={
             "igpt_nano": {"steps": 2400},
             "igpt_micro": {"steps": 2400},
-            "igpt_mini": {"steps": 1200},
+            "igpt_mini": {"steps": 600, "probe_every": 150},
         },
         main="igpt_micro",
         finetuned="igpt_nano",
