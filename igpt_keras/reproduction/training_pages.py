@@ -44,7 +44,7 @@ def table_5(scale, seeds):
     }
 
     def content(results):
-        page, series = Content(), {}
+        page, series = Content(), {"autoregressive": {}, "bert": {}}
         for (preset, objective), run in runs.items():
             metrics = results.get(run.name, {})
             rates = presets.LEARNING_RATES.get((preset, objective), {})
@@ -59,19 +59,20 @@ def table_5(scale, seeds):
                 if trial["value"] is not None
             ]
             if trials:
-                series[f"{preset}, {objective}"] = (
+                series[objective][preset] = (
                     [float(trial["learning_rate"]) for trial in trials],
                     [trial["value"] for trial in trials],
                 )
-        page.charts.append(
+        page.charts += [
             {
-                "title": "searches for the learning rate",
+                "title": f"searches for the learning rate, {objective}",
                 "x_label": "learning rate",
-                "y_label": "validation loss, nats per token",
-                "series": series,
+                "y_label": _nats_label(objective),
+                "series": searched,
                 "logarithmic": True,
             }
-        )
+            for objective, searched in series.items()
+        ]
         return page
 
     return Page("Learning rates", list(runs.values()), content)
@@ -135,7 +136,7 @@ def _section_a1(runs, results):
         {
             "title": title,
             "x_label": "step",
-            "y_label": nats_column("validation loss", {"objective": objective}),
+            "y_label": _nats_label(objective),
             "series": curves[objective],
         }
         for title, objective in (
@@ -144,6 +145,10 @@ def _section_a1(runs, results):
         )
     ]
     return page
+
+
+def _nats_label(objective):
+    return nats_column("validation loss", {"objective": objective})
 
 
 def _chosen(metrics):

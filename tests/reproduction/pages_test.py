@@ -224,6 +224,12 @@ def test_hidden_tokens_are_charted_apart():
     assert len(masks["series"]) == 5 and len(variants["series"]) == 10
     assert masks["y_label"] == "validation loss, nats per hidden token"
     assert variants["y_label"] == "validation loss, nats per token"
+    page = PAGES["table_5"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in page.runs}
+    searched, bert = page.content(results).charts
+    assert bert["y_label"] == masks["y_label"]
+    assert searched["y_label"] == variants["y_label"]
+    assert list(bert["series"]) == list(SCALES["laptop"].sizes)
 
 
 def test_seeds_are_of_all_that_follows():
