@@ -95,9 +95,9 @@ def epoch_curve(metrics):
     return [point["epochs"] for point in points], accuracies
 
 
-def nats_column(split, flags):
+def nats_column(split, objective):
     """Title of a run's loss; of BERT it is another task, of hidden tokens."""
-    hidden = "hidden " if flags.get("objective") == "bert" else ""
+    hidden = "hidden " if objective == "bert" else ""
     return f"{split}, nats per {hidden}token"
 
 

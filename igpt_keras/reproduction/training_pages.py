@@ -67,7 +67,7 @@ def table_5(scale, seeds):
             {
                 "title": f"searches for the learning rate, {objective}",
                 "x_label": "learning rate",
-                "y_label": _nats_label(objective),
+                "y_label": nats_column("validation loss", objective),
                 "series": searched,
                 "logarithmic": True,
             }
@@ -112,7 +112,7 @@ def _section_a1(runs, results):
         if diverged[name]:
             text = f"{diverged[name]} of {len(over)} diverged"
         # Masks of each rate are read under their own.
-        column = nats_column("validation", several[0].flags)
+        column = nats_column("validation", objective)
         page.cell(name, column, ours=text)
         done = completed(results, several)
         accuracies = [_chosen(m) for m in done if m["probe"] or m["probes"]]
@@ -136,7 +136,7 @@ def _section_a1(runs, results):
         {
             "title": title,
             "x_label": "step",
-            "y_label": _nats_label(objective),
+            "y_label": nats_column("validation loss", objective),
             "series": curves[objective],
         }
         for title, objective in (
@@ -145,10 +145,6 @@ def _section_a1(runs, results):
         )
     ]
     return page
-
-
-def _nats_label(objective):
-    return nats_column("validation loss", {"objective": objective})
 
 
 def _chosen(metrics):

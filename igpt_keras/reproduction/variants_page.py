@@ -79,7 +79,7 @@ def _content(pretrained, probes, results):
     curves = {"orders of a causal model": {}, "attentions": {}}
     for name, several in probes.items():
         nats = found(results, pretrained[name], "test_nats_per_token")
-        column = nats_column("test", VARIANTS[name])
+        column = nats_column("test", VARIANTS[name].get("objective"))
         page.cell(name, column, ours=number(nats))
         over = completed(results, several)
         images = images or test_images(results, several)
