@@ -1,8 +1,6 @@
 import copy
-import importlib.util
 import operator
 import sys
-import tempfile
 import time
 
 import keras
@@ -11,7 +9,9 @@ import numpy as np
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.bar_line import end_bar_line
-from igpt_keras.callbacks.only_shows import only_shows
+from igpt_keras.callbacks.probe_log import ProbeLog
+from igpt_keras.callbacks.probe_record import chosen_accuracy
+from igpt_keras.callbacks.probe_record import describe_record
 from igpt_keras.probes.chosen_layers import standard_error
 from igpt_keras.probes.features import feature_extractor
 from igpt_keras.probes.hold_out import hold_out
@@ -22,7 +22,6 @@ from igpt_keras.probes.logistic_regression import check_regularization
 from igpt_keras.probes.nearest_neighbors import check_neighbors
 from igpt_keras.probes.probe_layers import probe_layers
 from igpt_keras.probes.probe_neighbors import probe_neighbors
-from igpt_keras.reports.figures import probe_curve_image
 from igpt_keras.storage.user_path import user_path
 
 
@@ -132,7 +131,8 @@ class LinearProbe(keras.callbacks.Callback):
         self.train = train
         self.test = test
         self.name = name
-        self.log_dir = None if log_dir is None else _check_writable(log_dir)
+        self.log_dir = None if log_dir is None else user_path(log_dir)
+        self._log = None if log_dir is None else ProbeLog(name, self.log_dir)
         self.every = _check_int("every", every, "epochs", least=1)
         self.layers = layers
         if layers is not None:
@@ -153,14 +153,15 @@ class LinearProbe(keras.callbacks.Callback):
         self.history = []
         self._before = 0
         self._extract = None
-        self._writers = {}
 
     def __deepcopy__(self, memo):
         # Datasets are shared, since tf.data's cannot be copied; what belongs
         # to one fit stays with it.
         copied = copy.copy(self)
         copied.history = copy.deepcopy(self.history, memo)
-        copied._model, copied._extract, copied._writers = None, None, {}
+        copied._model, copied._extract = None, None
+        if self._log is not None:
+            copied._log = ProbeLog(self.name, self.log_dir)
         return copied
 
     @property
@@ -169,7 +170,6 @@ class LinearProbe(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._before = len(self.history)
-        self._writers = {}
         self._epoch = 0
         # A model made here would otherwise fall outside the strategy whose
         # variables it reads.
@@ -202,7 +202,7 @@ class LinearProbe(keras.callbacks.Callback):
             return
         accuracy, layer = float("-inf"), -1
         if self.fit_history:
-            accuracy = _chosen_accuracy(self.fit_history[-1])
+            accuracy = chosen_accuracy(self.fit_history[-1])
             layer = self.fit_history[-1]["chosen_layer"]
         logs[_LogKey(f"val_probe_{self.name}_accuracy")] = accuracy
         logs[_LogKey(f"val_probe_{self.name}_layer")] = layer
@@ -212,9 +212,8 @@ class LinearProbe(keras.callbacks.Callback):
         probed = self.fit_history[-1]["epoch"] if self.fit_history else 0
         if self._epoch != probed:
             self._probe()
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        if self._log is not None:
+            self._log.close()
 
     def _probe(self):
         start = time.perf_counter()
@@ -256,11 +255,9 @@ class LinearProbe(keras.callbacks.Callback):
             record |= self._neighbors_record(*sets)
         record["seconds"] = time.perf_counter() - start
         self.history.append(record)
-        self._say(_describe(self.name, record, self._extract.num_layers - 1))
-        if self.log_dir is not None:
-            with only_shows(self.log_dir):
-                self._write(record)
-        return record
+        self._say(describe_record(record, self._extract.num_layers - 1))
+        if self._log is not None:
+            self._log.write(self.fit_history)
 
     def _neighbors_record(self, train, train_labels, test, test_labels):
         near = probe_neighbors(
@@ -277,61 +274,6 @@ class LinearProbe(keras.callbacks.Callback):
             "neighbors": near.neighbors.tolist(),
             "neighbors_chosen_layer": self._layers[near.chosen_layer],
         }
-
-    def _write(self, record):
-        import tensorflow as tf
-
-        # TensorBoard opens its first groups only, in alphabetical order: with
-        # this name the probe curves come before Keras's epoch_loss.
-        group = f"accuracy_probe_{self.name}"
-        step = record["step"]
-        layers = list(zip(record["layers"], record["accuracy"]))
-        if not self._writers:
-            with self._writer("").as_default(step=0):
-                tf.summary.experimental.write_raw_pb(_custom_chart(group))
-        with self._writer("").as_default(step=step):
-            tf.summary.scalar(
-                f"{group}/chosen",
-                _chosen_accuracy(record),
-                description=f"Accuracy on {record['test_images']} images, of "
-                f"the layer chosen on {record['held_out_images']} others.",
-            )
-            for key in ("chosen_layer", "standard_error"):
-                tf.summary.scalar(f"{group}/{key}", record[key])
-            if "neighbors" in record:
-                tf.summary.scalar(
-                    f"{group}/neighbors",
-                    _chosen_accuracy(record, "neighbors_"),
-                    description="Accuracy of nearest neighbours, of the layer "
-                    "and the number of them chosen on the same others.",
-                )
-            tf.summary.image(
-                f"{group}/curve", probe_curve_image(self.fit_history)[None]
-            )
-        # A run a line, since TensorBoard colours runs and names them.
-        after_step = self._writer(f"after_step_{step:08d}")
-        for layer, accuracy in layers:
-            with self._writer(f"layer_{layer:02d}").as_default(step=step):
-                tf.summary.scalar(f"{group}/layers", accuracy)
-            with after_step.as_default(step=layer):
-                tf.summary.scalar(f"{group}/by_depth", accuracy)
-        with self._writer("chance").as_default(step=step):
-            tf.summary.scalar(
-                f"{group}/layers",
-                record["largest_class_share"],
-                description="`chance` is the share of the largest class.",
-            )
-        for writer in self._writers.values():
-            writer.flush()
-        self._writers.pop(f"after_step_{step:08d}").close()
-
-    def _writer(self, run):
-        import tensorflow as tf
-
-        if run not in self._writers:
-            path = self.log_dir / f"probe_{self.name}" / run
-            self._writers[run] = tf.summary.create_file_writer(str(path))
-        return self._writers[run]
 
     def _say(self, message):
         if self.verbose:
@@ -356,41 +298,6 @@ class _LogKey(str):
         return str, (str(self),)
 
 
-def _chosen_accuracy(record, prefix=""):
-    place = record["layers"].index(record[f"{prefix}chosen_layer"])
-    return record[f"{prefix}accuracy"][place]
-
-
-def _describe(name, record, last_layer):
-    """A probe in two or three lines."""
-    lines = [
-        f"{name}: {_chosen_accuracy(record):.1%} +- "
-        f"{record['standard_error']:.1%} on {record['test_images']} images at "
-        f"layer {record['chosen_layer']} of {last_layer}, probed in "
-        f"{record['seconds']:.1f} s",
-        f"  chance {record['chance']:.1%}, largest class "
-        f"{record['largest_class_share']:.1%}; the layer was chosen on "
-        f"{record['held_out_images']} training images",
-    ]
-    if "neighbors" in record:
-        accuracy = _chosen_accuracy(record, "neighbors_")
-        lines.append(
-            f"  nearest neighbours {accuracy:.1%} at layer "
-            f"{record['neighbors_chosen_layer']}"
-        )
-    others = [
-        str(layer)
-        for layer in record["tied_layers"]
-        if layer != record["chosen_layer"]
-    ]
-    if others:
-        lines.append(
-            f"  no layer is best: within a standard error there also "
-            f"{', '.join(others)}"
-        )
-    return "\n".join(lines)
-
-
 def _check_int(name, value, meaning, least=None):
     """`value` as an int; booleans are none."""
     try:
@@ -406,37 +313,3 @@ def _check_int(name, value, meaning, least=None):
             f"{name} must be >= {least} {meaning}, received {value}."
         )
     return number
-
-
-def _check_writable(log_dir):
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError(
-            "log_dir needs TensorFlow to write for TensorBoard. Install it "
-            "with `pip install tensorflow`, or leave log_dir out: results are "
-            "in `history` and in the epoch's logs."
-        )
-    log_dir = user_path(log_dir)
-    try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=log_dir):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"log_dir {str(log_dir)!r} cannot be written: {error}. Choose a "
-            "directory you may write to."
-        ) from error
-    return log_dir
-
-
-def _custom_chart(group):
-    """All layers in one chart, for TensorBoard's Custom Scalars."""
-    from tensorboard.plugins.custom_scalar import layout_pb2
-    from tensorboard.plugins.custom_scalar import summary
-
-    chart = layout_pb2.Chart(
-        title="accuracy of each layer",
-        multiline=layout_pb2.MultilineChartContent(tag=[rf"{group}/layers$"]),
-    )
-    category = layout_pb2.Category(title=group, chart=[chart])
-    layout = layout_pb2.Layout(category=[category])
-    return summary.pb(layout).SerializeToString()

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from igpt_keras.backend import has_workers
-from igpt_keras.backend import model_scope
 from igpt_keras.backend import optimizer_step
-from igpt_keras.backend import whole_array
+from igpt_keras.callbacks.training_state import assign_state
+from igpt_keras.callbacks.training_state import training_state
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
 from igpt_keras.storage.checkpoint_directory import copy_checkpoint
 from igpt_keras.storage.checkpoint_directory import read_arrays
@@ -114,7 +114,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         if not self.writes and not has_workers(self.model):
             return
         # All processes gather what each has a part of.
-        arrays, variables = _state(self.model)
+        arrays, variables = training_state(self.model)
         if not self.writes:
             return
         if not all(np.isfinite(a).all() for a in arrays.values()):
@@ -208,7 +208,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 continue
             for text in damaged:
                 sys.stdout.write(f"{text}: an earlier checkpoint is used.\n")
-            _assign(model, arrays, manifest["variables"], path)
+            assign_state(model, arrays, manifest["variables"], path)
             self.best_value = manifest["best_value"]
             self.best_epoch = manifest["best_epoch"]
             self.place = {key: manifest[key] for key in _place(0)}
@@ -244,7 +244,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             except DamagedCheckpoint as error:
                 damaged.append(str(error))
                 continue
-            _assign(model, arrays, manifest["variables"], path)
+            assign_state(model, arrays, manifest["variables"], path)
             return wanted
         if damaged:
             raise ValueError(
@@ -375,72 +375,3 @@ def _say_versions(before):
             "The run was begun with other versions, and may differ from here "
             f"on in the last digits: {'; '.join(others)}.\n"
         )
-
-
-def _variables(model):
-    if not model.optimizer.built:
-        # Under `tf.distribute` the optimizer's variables belong in its scope.
-        with model_scope(model):
-            model.optimizer.build(model.trainable_variables)
-    # All workers would have to read a metric together.
-    metrics = [] if has_workers(model) else model.metrics_variables
-    # By position and not by name: names of optimizer slots are not unique.
-    return {
-        f"{kind}_{i:05d}": variable
-        for kind, variables in (
-            ("model", model.variables),
-            ("optimizer", model.optimizer.variables),
-            ("metric", metrics),
-        )
-        for i, variable in enumerate(variables)
-    }
-
-
-def _state(model):
-    """Arrays of all variables, and what is known of each."""
-    variables = _variables(model)
-    arrays = {
-        # A copy, since the backend may write into its own.
-        key: np.array(whole_array(variable))
-        for key, variable in variables.items()
-    }
-    return arrays, {
-        key: [variable.path, list(variable.shape), variable.dtype]
-        for key, variable in variables.items()
-    }
-
-
-def _assign(model, arrays, saved, path):
-    variables = _variables(model)
-
-    def described(key, known):
-        name, shape, dtype = known
-        # Of a whole path only the end is the same in every process.
-        return key, name.rpartition("/")[2], tuple(shape), dtype
-
-    found = {
-        key: described(key, known)
-        for key, known in saved.items()
-        if key in arrays
-    }
-    expected = {
-        key: described(key, (v.path, v.shape, v.dtype))
-        for key, v in variables.items()
-    }
-    # A metric that is compiled later starts at nothing.
-    lacking = {
-        key
-        for key in sorted(set(found) | set(expected))
-        if found.get(key) != expected.get(key) and not key.startswith("metric")
-    }
-    if lacking:
-        first = min(lacking)
-        raise ValueError(
-            f"{path} belongs to another model or optimizer: {len(lacking)} of "
-            f"{len(expected)} variables differ, the first being {first} "
-            f"({saved.get(first)} saved, {expected.get(first)} expected). "
-            "Use the run's own settings, or another directory."
-        )
-    for key, variable in variables.items():
-        if found.get(key) == expected[key]:
-            variable.assign(arrays[key])
