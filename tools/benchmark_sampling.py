@@ -22,7 +22,9 @@ also draws `--images` of other lengths, and other numbers of images of the
 shortest, and what a token of an image takes of each.
 """
 
+import collections
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -114,17 +116,22 @@ def ours(args, counts):
     if args.draft is not None:
         draft, _ = igpt_keras.open_weights(args.draft)
 
+        # How much is accepted is of the images that are drawn.
+        seeds, total = itertools.count(), collections.Counter()
+
         def drafted():
             _, found = igpt_keras.sample(
                 model,
                 args.images,
+                seed=next(seeds),
                 draft=draft,
                 draft_tokens=args.draft_tokens,
                 return_acceptance=True,
             )
-            total = {name: int(x.sum()) for name, x in found.items()}
+            total.update({name: int(x.sum()) for name, x in found.items()})
+            total["tokens"] += token_ids.size
             counts["acceptance"] = total["accepted"] / max(total["drafted"], 1)
-            counts["tokens_per_pass"] = token_ids.size / total["passes"]
+            counts["tokens_per_pass"] = total["tokens"] / total["passes"]
 
         ways["draft"] = drafted
 

@@ -142,11 +142,16 @@ def _draw(model, inputs, counts, top_k, top_p, draft=None, draft_tokens=None):
     if draft is not None or (counts > start).any():
         inputs["counts"] = counts
     with model_scope(model):
-        # Not `predict_on_batch`, which gives every replica the whole batch.
         sampler = _sampler(
             model, inputs, start, top_k, top_p, draft, draft_tokens
         )
-        found = sampler.predict(inputs, batch_size=len(counts), verbose=0)
+        on_one = num_replicas(model) == 1
+        if on_one and keras.backend.backend() == "tensorflow":
+            # Without a pipeline of data, which small images wait for.
+            found = sampler.predict_on_batch(inputs)
+        else:
+            # Of `predict_on_batch` every replica is given the whole batch.
+            found = sampler.predict(inputs, batch_size=len(counts), verbose=0)
     found = {name: np.asarray(x) for name, x in found.items()}
     _check_finite(found, inputs["temperature"][0])
     return found
@@ -248,7 +253,7 @@ class _Sampler(keras.Model):
         rest = self.igpt.sequence_length - self.prompt_length
         if rest // self.size < XLA_STEPS:
             return self.complete(inputs)
-        return compile_rows(self.complete, inputs, self.igpt)
+        return compile_rows(self.complete, inputs, self.igpt, least=2)
 
     def complete(self, inputs):
         """Fills in the tokens after the prompt."""

@@ -72,7 +72,8 @@ class SpeculativeSampler(keras.Model):
     def call(self, inputs):
         if self.igpt.sequence_length - self.prompt_length < XLA_STEPS:
             return self.complete(inputs)
-        return compile_rows(self.complete, inputs, self)
+        # A window of an image has several rows.
+        return compile_rows(self.complete, inputs, self, least=1)
 
     def complete(self, inputs):
         """Fills in the tokens after those that are given."""

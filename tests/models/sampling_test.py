@@ -8,6 +8,7 @@ import tiny
 from tiny import array
 
 import igpt_keras
+from igpt_keras.backend import compile_rows
 from igpt_keras.models import sampling
 from igpt_keras.models.decoding import cache_lengths
 from igpt_keras.models.decoding import decode
@@ -90,6 +91,23 @@ def test_long_images_are_compiled_once_a_shape(monkeypatch):
         traced = len(steps)
         igpt_keras.sample(model, num_samples=3, **keywords)
         assert len(steps) == traced
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("least", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_rows_are_compiled_in_parts_of_so_many_at_least(rows, least):
+    sizes = []
+
+    def double(inputs):
+        sizes.append(inputs["x"].shape[0])
+        return {"twice": 2 * inputs["x"]}
+
+    x = np.arange(2.0 * rows).reshape(rows, 2)
+    model = keras.Sequential()
+    found = compile_rows(double, {"x": keras.ops.array(x)}, model, least)
+    np.testing.assert_array_equal(array(found["twice"]), 2 * x)
+    assert min(sizes) >= least
 
 
 @pytest.mark.each_backend

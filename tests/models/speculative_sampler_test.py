@@ -13,6 +13,8 @@ from tiny import array
 import igpt_keras
 from igpt_keras.layers import SelfAttention
 from igpt_keras.layers import TransformerBlock
+from igpt_keras.models import sampling
+from igpt_keras.models import speculative_sampler
 from igpt_keras.models.decoding import extend
 from igpt_keras.models.decoding import prefill
 from igpt_keras.models.speculative_sampler import replacement
@@ -211,6 +213,26 @@ def test_an_image_of_one_token_has_none_to_draft():
     expected = igpt_keras.sample(model, 3, temperature=0)
     np.testing.assert_array_equal(token_ids, expected)
     assert counts["drafted"].tolist() == [0] * 3
+
+
+@pytest.mark.parametrize("has_draft", [False, True])
+@pytest.mark.parametrize("length, compiles", [(31, False), (32, True)])
+def test_images_of_32_steps_are_compiled(
+    length, compiles, has_draft, monkeypatch
+):
+    """Of fewer, compilation takes longer than it saves."""
+    compiled = []
+
+    def compile_rows(function, inputs, *arguments, **keywords):
+        compiled.append(function)
+        return function(inputs)
+
+    for module in (sampling, speculative_sampler):
+        monkeypatch.setattr(module, "compile_rows", compile_rows)
+    model = tiny.model(sequence_length=length, num_layers=1)
+    draft = model if has_draft else None
+    igpt_keras.sample(model, 1, temperature=0, draft=draft)
+    assert bool(compiled) == compiles
 
 
 @pytest.mark.large
