@@ -117,9 +117,9 @@ def percent(values):
     if not values:
         return None
     if len(values) == 1:
-        return f"{100 * values[0]:.1f}"
+        return f"{100 * values[0]:z.1f}"
     deviation = np.std(values, ddof=1)
-    return f"{100 * np.mean(values):.1f} +- {100 * deviation:.1f}"
+    return f"{100 * np.mean(values):z.1f} +- {100 * deviation:.1f}"
 
 
 def number(values):

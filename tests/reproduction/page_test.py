@@ -40,5 +40,6 @@ def test_the_larger_error_counts():
 def test_cells():
     assert percent([]) is None and number([]) is None
     assert percent([0.4567]) == "45.7"
+    assert percent([-0.0002]) == "0.0"
     assert percent([0.4, 0.5, 0.6]) == "50.0 +- 10.0"
     assert number([2.0, 2.2]) == "2.1000 +- 0.1414"
