@@ -85,15 +85,15 @@ def figure_3(scale, seeds):
                 ours=percent(rising),
             )
         for small, large in zip(list(runs), list(runs)[1:]):
-            both = zip(
-                completed(results, runs[small]), completed(results, runs[large])
-            )
-            pairs = [_at_equal_loss(_along(a), _along(b)) for a, b in both]
+            # Of a seed with its own, which has the same palette.
+            pairs = [
+                _at_equal_loss(_along(one), _along(other))
+                for pair in zip(runs[small], runs[large])
+                for one, other in zip(*(completed(results, [r]) for r in pair))
+            ]
+            gains = [pair[1] - pair[0] for pair in pairs if pair is not None]
             statement = f"at equal loss {large} is above {small}"
-            here, there = (
-                [pair[i] for pair in pairs if pair is not None] for i in (0, 1)
-            )
-            page.trends.append(trend(statement, there, here))
+            page.trends.append(trend(statement, gains, [0.0] * len(gains)))
         page.charts += [
             {
                 "title": "linear probe of the chosen layer, along training",

@@ -1,5 +1,6 @@
 """Pages from results that are made up here, whole and in part."""
 
+import itertools
 import json
 import pathlib
 
@@ -300,10 +301,24 @@ def test_figure_4_draws_both_objectives():
     assert tuned["series"]["bert"] == ([0, 1, 2], expected)
 
 
-def test_figure_3_compares_sizes_at_equal_loss():
-    page = PAGES["figure_3"](SCALES["laptop"], [0])
+@pytest.mark.parametrize(
+    "above, difference, verdict",
+    [
+        # Of the smaller and the larger size, those of each seed; `None` is
+        # not over.
+        ([[0.0], [0.1]], 0.1, "one seed"),
+        ([[0.0, 0.5], [None, 0.6]], 0.1, "one seed"),
+        ([[0.0, 0.5, 0.1], [0.1, 0.6, 0.21]], 0.31 / 3, "shown"),
+    ],
+)
+def test_figure_3_compares_sizes_at_equal_loss(above, difference, verdict):
+    """Of a seed with its own, since seeds differ more than sizes."""
+    seeds = range(len(above[0]))
+    page = PAGES["figure_3"](SCALES["laptop"], seeds)
     results = {}
-    for run, above in zip(page.runs[:2], (0.0, 0.1)):
+    for run, more in zip(page.runs, itertools.chain(*above)):
+        if more is None:
+            continue
         results[run.name] = made_up(run)
         results[run.name]["progress"]["probes"] = [
             {
@@ -311,15 +326,15 @@ def test_figure_3_compares_sizes_at_equal_loss():
                 "layers": [0],
                 "chosen_layer": 0,
                 # Straight lines, at other losses.
-                "accuracy": [1 - 0.2 * loss + above],
+                "accuracy": [1 - 0.2 * loss + more],
                 "validation_loss": loss,
             }
-            for loss in np.linspace(3, 2, 5) - above
+            for loss in np.linspace(3, 2, 5) - more
         ]
     content = page.content(results)
     trend = content.trends[0]
-    np.testing.assert_allclose(trend["difference"], 0.1)
-    assert trend["verdict"] == "one seed"
+    np.testing.assert_allclose(trend["difference"], difference)
+    assert trend["verdict"] == verdict
 
 
 def test_price_of_the_papers_pretraining():
