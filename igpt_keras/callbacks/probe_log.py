@@ -11,7 +11,8 @@ class ProbeLog:
 
     Args:
         name: str. The dataset's, as in `LinearProbe`.
-        log_dir: `Path`, directory for TensorBoard; `probe_{name}` in it is written.
+        log_dir: `Path`, directory for TensorBoard; `probe_{name}` in it is
+            written.
 
     Raises:
         ImportError: if TensorFlow, which writes them, is not installed.
