@@ -294,8 +294,8 @@ def define_probes():
     flags.DEFINE_integer(
         "probe_every",
         None,
-        "Steps between probes, a multiple of the period. Defaults to an eighth "
-        "of the steps, or to the period if that is more.",
+        "Steps between probes, a multiple of the period. Defaults to the "
+        "period, or to an eighth of the steps if that is not given.",
         lower_bound=1,
     )
     define_numbers(
