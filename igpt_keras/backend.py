@@ -292,9 +292,9 @@ def compile_rows(function, inputs, model, least):
     if rows is None or replicas > 1 or tf.config.list_logical_devices("GPU"):
         return compiled(values, inputs)
     size = max(least, -(-rows // os.cpu_count()))
-    # The rows that the last part lacks are those of the first once more.
-    missing = max(0, least - rows % size) if rows % size else 0
-    places = [*range(rows), *range(missing)]
+    # The last part is filled up with the first rows once more: parts of one
+    # shape are one program to compile.
+    places = [i % rows for i in range(-(-rows // size) * size)]
     inputs = {k: tf.gather(x, places) for k, x in inputs.items()}
     outputs = [
         compiled(values, {k: x[i : i + size] for k, x in inputs.items()})

@@ -237,7 +237,7 @@ def _check_temperature(temperature):
 
 
 class _Sampler(keras.Model):
-    """The loop over positions, as a model so that `predict` compiles it."""
+    """The loop over positions, as a model so that Keras compiles it."""
 
     def __init__(self, model, prompt_length, top_k, top_p):
         # The random numbers are not rounded; each layer has its own dtype.

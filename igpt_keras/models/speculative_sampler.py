@@ -19,7 +19,7 @@ DRAFTING, ACCEPTING, REPLACING = range(3)
 
 
 class SpeculativeSampler(keras.Model):
-    """The loop over drafts and passes, as a model so `predict` compiles it.
+    """The loop over drafts and passes, as a model so that Keras compiles it.
 
     Speculative sampling (algorithm 1 of Leviathan et al. 2023, algorithm 2 of
     Chen et al. 2023). The draft draws a few tokens `x` from its `q`, one after

@@ -108,6 +108,8 @@ def test_rows_are_compiled_in_parts_of_so_many_at_least(rows, least):
     found = compile_rows(double, {"x": keras.ops.array(x)}, model, least)
     np.testing.assert_array_equal(array(found["twice"]), 2 * x)
     assert min(sizes) >= least
+    # Traced once: a second shape would be a second program.
+    assert len(sizes) == 1
 
 
 @pytest.mark.each_backend
