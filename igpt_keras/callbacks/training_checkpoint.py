@@ -1,5 +1,5 @@
 import contextlib
-import shutil
+import math
 import sys
 from concurrent import futures
 
@@ -11,17 +11,10 @@ from igpt_keras.backend import optimizer_step
 from igpt_keras.callbacks.training_state import assign_state
 from igpt_keras.callbacks.training_state import training_state
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
-from igpt_keras.storage.checkpoint_directory import copy_checkpoint
 from igpt_keras.storage.checkpoint_directory import read_arrays
-from igpt_keras.storage.checkpoint_directory import read_checkpoint
-from igpt_keras.storage.checkpoint_directory import read_manifest
-from igpt_keras.storage.checkpoint_directory import write_checkpoint
-from igpt_keras.storage.checkpoint_directory import write_manifest
+from igpt_keras.storage.kept_checkpoints import KeptCheckpoints
 from igpt_keras.storage.user_path import user_path
 from igpt_keras.version import software_versions
-
-# Checkpoints that stay, beside the best one.
-_NEWEST = 2
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
@@ -39,7 +32,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Args:
         directory: where checkpoints go.
         monitor: key of `logs` whose best checkpoint is kept beside the newest.
-            `None` keeps no best. Defaults to `"val_loss"`.
+            A value that is not finite is never the best. `None` keeps no best.
+            Defaults to `"val_loss"`.
         patience: optional int. Stop training after so many epochs without a
             better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
             goes on when a run is resumed. Defaults to `None`, never.
@@ -84,13 +78,13 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.patience = patience
-        self.keep = frozenset(keep)
         self.write_best = None
         self.config = None
         self.writes = True
         self.best_value = None
         self.best_epoch = 0
         self.place = _place(0)
+        self._kept = KeptCheckpoints(self.directory, keep, self.sign)
         self._writer = None
         self._failure = None
         self._lost = None
@@ -125,12 +119,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 "--run_dir with a lower learning rate."
             )
         manifest = {
-            **self._manifest(),
+            **self._manifest(value=None),
             "variables": variables,
             "versions": versions(),
             "config": self.config,
         }
-        self._do(self._write, place["step"], arrays, manifest)
+        self._do(self._write, arrays, manifest)
 
     def finish_epoch(self, logs=None):
         """Notes in the last checkpoint that its epoch was evaluated.
@@ -142,16 +136,17 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             logs: dict of the epoch's numbers. Defaults to none.
         """
         value = (logs or {}).get(self.monitor)
-        best = value is not None and (
+        if value is not None:
+            value = float(value) if math.isfinite(value) else None
+        if value is not None and (
             self.best_value is None
             or self.sign * value < self.sign * self.best_value
-        )
-        if best:
-            self.best_value = float(value)
+        ):
+            self.best_value = value
             self.best_epoch = self.place["epoch"]
         self.place = {**self.place, "evaluated": True}
         if self.writes:
-            self._do(self._finish, self.place["step"], self._manifest(), best)
+            self._do(self._finish, self.place["step"], self._manifest(value))
         if self.out_of_patience(self.place["epoch"]):
             self.model.stop_training = True
 
@@ -195,66 +190,40 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             ValueError: if checkpoints belong to another model, or none of
                 them is whole.
         """
-        for left in self.directory.glob(".*-*") if self.writes else ():
-            # Of a process that was killed as it wrote.
-            sys.stdout.write(f"Removing {left}, which is half written.\n")
-            shutil.rmtree(left, ignore_errors=True)
-        damaged = []
-        for path in self._candidates():
-            try:
-                arrays, manifest = read_checkpoint(path)
-            except DamagedCheckpoint as error:
-                damaged.append(str(error))
-                continue
-            for text in damaged:
-                sys.stdout.write(f"{text}: an earlier checkpoint is used.\n")
-            assign_state(model, arrays, manifest["variables"], path)
-            self.best_value = manifest["best_value"]
-            self.best_epoch = manifest["best_epoch"]
-            self.place = {key: manifest[key] for key in _place(0)}
-            _say_versions(manifest["versions"])
-            return manifest["epoch"]
-        if damaged:
-            raise ValueError(
-                "No whole checkpoint to resume from: " + "; ".join(damaged)
-            )
-        return 0
+        if self.writes:
+            self._kept.remove_half_written()
+        found = self._kept.read_newest()
+        if found is None:
+            return 0
+        path, arrays, manifest = found
+        assign_state(model, arrays, manifest["variables"], path)
+        self.best_value = manifest["best_value"]
+        self.best_epoch = manifest["best_epoch"]
+        self.place = {key: manifest[key] for key in _place(0)}
+        _say_versions(manifest["versions"])
+        return manifest["epoch"]
 
     def restore_best(self, model):
         """Loads the checkpoint with the best `monitor`.
 
+        Where that could not be written, it is the best of those that were,
+        which is said.
+
         Returns:
             int. The epoch after which it was saved.
+
+        Raises:
+            ValueError: if it was damaged, or no epoch had a finite `monitor`.
         """
-        manifests, damaged = {}, []
-        for path in (self.directory / "best", *self._steps()):
-            if not path.is_dir():
-                continue
-            try:
-                manifests[path] = read_manifest(path)
-            except DamagedCheckpoint as error:
-                damaged.append(str(error))
-        newest = max(manifests.values(), key=lambda m: m["step"], default={})
-        wanted = newest.get("best_epoch")
-        for path, manifest in manifests.items():
-            if manifest["epoch"] != wanted or manifest["step_in_epoch"]:
-                continue
-            try:
-                arrays, _ = read_checkpoint(path)
-            except DamagedCheckpoint as error:
-                damaged.append(str(error))
-                continue
-            assign_state(model, arrays, manifest["variables"], path)
-            return wanted
-        if damaged:
+        found = self._kept.read_best()
+        if found is None:
             raise ValueError(
-                "No whole checkpoint of the best weights: "
-                + "; ".join(damaged)
-                + "."
+                f"No {self._kept.best}: no epoch reported {self.monitor!r}, or "
+                "none that is finite."
             )
-        raise ValueError(
-            f"No {self.directory / 'best'}: no epoch reported {self.monitor!r}."
-        )
+        path, arrays, manifest = found
+        assign_state(model, arrays, manifest["variables"], path)
+        return manifest["epoch"]
 
     def _do(self, function, *arguments):
         """Writes, here or in the background."""
@@ -273,30 +242,24 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 "the next one is tried; those of before are as they were.\n"
             )
 
-    def _write(self, step, arrays, manifest):
+    def _write(self, arrays, manifest):
         if self._made and not self.directory.is_dir():
             self._lost = OSError(
                 f"{self.directory} was deleted while training went on. "
                 "Checkpoints are written there again; what else the run had "
                 "is lost"
             )
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._kept.write(arrays, manifest)
         self._made = True
-        write_checkpoint(self._path(step), arrays, manifest)
         self._failure = None
-        for old in self._steps()[_NEWEST:]:
-            if not self._is_kept(old):
-                shutil.rmtree(old)
 
-    def _finish(self, step, changes, best):
-        path = self._path(step)
+    def _finish(self, step, changes):
+        path = self._kept.path(step)
         if not path.is_dir():
             # What went wrong was said when it was written.
             return
-        write_manifest(path, {**read_manifest(path), **changes})
-        if best:
-            copy_checkpoint(path, self.directory / "best")
-        if best and self.write_best is not None:
+        is_best = self._kept.finish(step, changes)
+        if is_best and self.write_best is not None:
             arrays = read_arrays(path, "model_")
             try:
                 self.write_best([arrays[key] for key in sorted(arrays)])
@@ -304,41 +267,13 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 # Such as a directory with other files in it.
                 raise OSError(str(error)) from error
 
-    def _is_kept(self, path):
-        try:
-            manifest = read_manifest(path)
-        except DamagedCheckpoint:
-            return False
-        return not manifest["step_in_epoch"] and manifest["epoch"] in self.keep
-
-    def _manifest(self):
+    def _manifest(self, value):
         return {
             **self.place,
+            "value": value,
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
         }
-
-    def _path(self, step):
-        return self.directory / f"step_{step:010d}"
-
-    def _steps(self):
-        """Checkpoints, the newest first."""
-        return sorted(self.directory.glob("step_*"), reverse=True)
-
-    def _candidates(self):
-        """What to continue from: the newest first, the best where it stands."""
-        steps, best = self._steps(), self.directory / "best"
-        if not best.is_dir():
-            return steps
-        try:
-            place = self._path(read_manifest(best)["step"])
-        except DamagedCheckpoint:
-            return [*steps, best]
-        return sorted(
-            [*steps, best],
-            key=lambda path: (place if path == best else path, path != best),
-            reverse=True,
-        )
 
 
 def versions():

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from tiny import array
 
 import igpt_keras
 from igpt_keras.callbacks import training_checkpoint
+from igpt_keras.storage import kept_checkpoints
 from igpt_keras.storage.checkpoint_directory import DamagedCheckpoint
 from igpt_keras.storage.checkpoint_directory import read_checkpoint
 
@@ -59,6 +61,22 @@ def assert_equal(one, two):
         np.testing.assert_array_equal(a, b)
 
 
+def ready(directory, **settings):
+    """A checkpoint of a model that has all its variables."""
+    model = compiled()
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = igpt_keras.TrainingCheckpoint(directory, **settings)
+    checkpoint.set_model(model)
+    return model, checkpoint
+
+
+def end_epoch(checkpoint, epoch, loss):
+    """Of weights that say which epoch it was."""
+    checkpoint.model.head.kernel.assign(np.full((15, 11), epoch))
+    checkpoint.model.optimizer.iterations.assign(epoch)
+    checkpoint.on_epoch_end(epoch - 1, {"val_loss": loss})
+
+
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path):
     whole = compiled()
     whole_history = fit(whole, igpt_keras.TrainingCheckpoint(tmp_path / "a"), 6)
@@ -75,16 +93,11 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_keeps_two_and_the_best(tmp_path):
-    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path)
-    model = compiled()
-    model.optimizer.build(model.trainable_variables)
-    checkpoint.set_model(model)
+    model, checkpoint = ready(tmp_path)
     states = []
-    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
-        model.head.kernel.assign(np.full((15, 11), epoch))
-        model.optimizer.iterations.assign(epoch + 1)
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5], start=1):
+        end_epoch(checkpoint, epoch, loss)
         states.append(state(model))
-        checkpoint.on_epoch_end(epoch, {"val_loss": loss})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "best",
         "step_0000000003",
@@ -96,6 +109,75 @@ def test_keeps_two_and_the_best(tmp_path):
     assert again.restore(model) == 4
     assert again.best_value == 1.0
     assert_equal(state(model), states[3])
+
+
+@pytest.mark.parametrize("name", ["write_checkpoint", "copy_checkpoint"])
+@pytest.mark.parametrize(
+    "losses, best", [([3.0, 1.0, 4.0, 4.0], 1), ([3.0, 1.0, 2.0, 2.5], 3)]
+)
+def test_the_best_could_not_be_written(
+    losses, best, name, tmp_path, monkeypatch, capsys
+):
+    """Then it is the best of those that were, and is said."""
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    model, checkpoint = ready(tmp_path)
+    for epoch, loss in enumerate(losses, start=1):
+        with monkeypatch.context() as patch:
+            if epoch == 2:
+                patch.setattr(kept_checkpoints, name, full)
+            # What failed last is an error at the end.
+            with contextlib.suppress(OSError), checkpoint.in_background():
+                end_epoch(checkpoint, epoch, loss)
+    assert checkpoint.best_epoch == 2
+    capsys.readouterr()
+    again = igpt_keras.TrainingCheckpoint(tmp_path)
+    again.restore(model)
+    assert again.restore_best(model) == best
+    assert (array(model.head.kernel) == best).all()
+    said = capsys.readouterr().out
+    assert "Epoch 2 was better (1), but" in said
+    assert f"of epoch {best} ({losses[best - 1]:g})" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_never_the_best(value, tmp_path):
+    model, checkpoint = ready(tmp_path, patience=2)
+    end_epoch(checkpoint, 1, value)
+    with pytest.raises(ValueError, match="none that is finite"):
+        checkpoint.restore_best(model)
+    end_epoch(checkpoint, 2, 3.0)
+    assert model.stop_training is False
+    end_epoch(checkpoint, 3, value)
+    assert checkpoint.best_epoch == 2
+    assert checkpoint.restore_best(model) == 2
+
+
+def test_a_checkpoint_that_cannot_be_removed(tmp_path, monkeypatch, capsys):
+    """The new one was written all the same."""
+    model, checkpoint = ready(tmp_path)
+
+    remove = shutil.rmtree
+
+    def refused(path, **settings):
+        if path.name.startswith("step_"):
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path, **settings)
+
+    with checkpoint.in_background(), monkeypatch.context() as patch:
+        patch.setattr(kept_checkpoints.shutil, "rmtree", refused)
+        for epoch in (1, 2, 3):
+            end_epoch(checkpoint, epoch, 3.0)
+        checkpoint._writer.submit(lambda: None).result()
+    said = capsys.readouterr().err
+    assert "step_0000000001 is not needed any more" in said
+    assert "Permission denied" in said and "No checkpoint" not in said
+    assert checkpoint.restore(model) == 3
+    end_epoch(checkpoint, 4, 3.0)
+    steps = sorted(path.name for path in tmp_path.glob("step_*"))
+    assert steps == ["step_0000000003", "step_0000000004"]
 
 
 def test_patience_counts_across_restarts(tmp_path):
@@ -126,7 +208,7 @@ def test_a_kill_between_writes_loses_nothing(name, tmp_path, monkeypatch):
     fit(model, igpt_keras.TrainingCheckpoint(tmp_path / "other"), 2, 1)
     checkpoint.set_model(model)
     with monkeypatch.context() as patch:
-        patch.setattr(training_checkpoint, name, killed)
+        patch.setattr(kept_checkpoints, name, killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.on_epoch_end(1, {"val_loss": 0.5})
     again = igpt_keras.TrainingCheckpoint(tmp_path)
