@@ -70,7 +70,8 @@ class CodebookLog(keras.callbacks.Callback):
             self.writer.flush()
 
     def on_train_end(self, logs=None):
-        self.writer.close()
+        with only_shows(self.log_dir):
+            self.writer.close()
 
     def _revived(self):
         revived = getattr(self.model.quantizer, "revived", None)

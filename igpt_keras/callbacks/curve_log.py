@@ -55,7 +55,8 @@ class CurveLog(keras.callbacks.TensorBoard):
     def flush(self):
         """Brings what was written to the disk."""
         for writer in self._writers.values():
-            writer.flush()
+            with only_shows(self.log_dir):
+                writer.flush()
 
     def on_train_batch_begin(self, batch, logs=None):
         pass
@@ -71,6 +72,10 @@ class CurveLog(keras.callbacks.TensorBoard):
         }
         with only_shows(self.log_dir):
             super().on_epoch_end(optimizer_step(self.model), logs)
+
+    def on_train_end(self, logs=None):
+        with only_shows(self.log_dir):
+            super().on_train_end(logs)
 
     def on_test_begin(self, logs=None):
         pass

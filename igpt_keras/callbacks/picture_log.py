@@ -78,7 +78,8 @@ class PictureLog(keras.callbacks.Callback):
         self.seconds += time.perf_counter() - start
 
     def on_train_end(self, logs=None):
-        self.writer.close()
+        with only_shows(self.log_dir):
+            self.writer.close()
 
     def _write(self, step):
         import tensorflow as tf

@@ -35,9 +35,10 @@ class ProbeLog:
 
     def close(self):
         """Closes the files; what is written later goes into new ones."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            with only_shows(self.log_dir):
+                writer.close()
 
     def _write(self, records):
         import tensorflow as tf
