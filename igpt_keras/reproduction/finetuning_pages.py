@@ -49,7 +49,7 @@ def figure_4(scale, seeds):
 def _figure_4(runs, scale, results):
     page, dataset = Content(), scale.labelled[0]
     accuracies = {
-        key: [_test_accuracy(m) for m in completed(results, several)]
+        key: [_accuracy(m) for m in completed(results, several)]
         for key, several in runs.items()
     }
     papers = {}
@@ -78,7 +78,7 @@ def _figure_4(runs, scale, results):
         )
     )
     (probes, error), (tuned, other) = (
-        _gap(*(accuracies[kind, objective] for objective in OBJECTIVES), images)
+        _gap(results, *(runs[kind, name] for name in OBJECTIVES), images)
         for kind in ("probe", "fine-tuning")
     )
     statement = "fine-tuning closes the gap: it is larger in the probe"
@@ -115,15 +115,17 @@ def _objective_charts(runs, scale, results):
     ]
 
 
-def _gap(one, other, images):
-    """How far one list of accuracies is above another, and its binomial error.
+def _gap(results, runs, others, images):
+    """How far runs are above others of their seed, and the binomial error.
 
     The error is 0 where nothing is measured.
     """
-    gaps = [a - b for a, b in zip(one, other)]
-    if not gaps or images is None:
-        return gaps, 0.0
-    return gaps, trend("", one, other, images)["standard_error"]
+    pairs = [completed(results, pair) for pair in zip(runs, others)]
+    pairs = [tuple(map(_accuracy, pair)) for pair in pairs if len(pair) == 2]
+    if not pairs or images is None:
+        return [], 0.0
+    gaps = [one - other for one, other in pairs]
+    return gaps, trend("", *zip(*pairs), images)["standard_error"]
 
 
 def _show_masks(page, kind, masks, images):
@@ -269,8 +271,13 @@ def _above_pixels(row, column):
     return trend(statement, [one], [other], error=error)
 
 
-def _test_accuracy(metrics):
-    """Of fine-tuning, or of the layer that the probe's validation chose."""
+def _accuracy(metrics):
+    """On test, of fine-tuning or of the layer that validation chose.
+
+    Of BERT it is under one mask, the mean over several.
+    """
+    if metrics["test_masks"] is not None:
+        return metrics["test_masks"]["one_mask_accuracy"]
     if "test_accuracy" in metrics:
         return metrics["test_accuracy"]
     return chosen_accuracy(metrics)

@@ -301,6 +301,38 @@ def test_figure_4_draws_both_objectives():
     assert tuned["series"]["bert"] == ([0, 1, 2], expected)
 
 
+def test_figure_4_compares_under_one_mask_the_mean_of_several():
+    """And gaps of a seed, where another is missing."""
+    page = PAGES["figure_4"](SCALES["laptop"], [0, 1])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    accuracies = {
+        "probe_pretrain_igpt_nano_cifar10": 0.7,
+        "probe_pretrain_igpt_nano_seed1_cifar10": 0.9,
+        "probe_pretrain_igpt_nano_bert_cifar10": 0.4,
+        "probe_pretrain_igpt_nano_bert_seed1_cifar10": 0.5,
+        "finetune_pretrain_igpt_nano_cifar10": 0.3,
+        "finetune_pretrain_igpt_nano_seed1_cifar10": 0.8,
+        "finetune_pretrain_igpt_nano_bert_seed1_cifar10": 0.6,
+    }
+    del results["finetune_pretrain_igpt_nano_bert_cifar10"]
+    for name, accuracy in accuracies.items():
+        metrics = results[name]
+        if "bert" in name:
+            metrics["test_masks"]["one_mask_accuracy"] = accuracy
+        elif "probe" in metrics and name.startswith("probe"):
+            row = metrics["probe"][metrics["chosen_layer"]]
+            row["test_accuracy"] = accuracy
+        else:
+            metrics["test_accuracy"] = accuracy
+    content = page.content(results)
+    cells = {(c["row"], c["column"]): c["ours"] for c in content.cells}
+    assert cells["bert, one mask", "probe"].startswith("45.0")
+    assert cells["bert, one mask", "fine-tuning"].startswith("60.0")
+    above, closes = content.trends[-2:]
+    np.testing.assert_allclose(above["difference"], 0.8 - 0.45)
+    np.testing.assert_allclose(closes["difference"], 0.35 - 0.2)
+
+
 @pytest.mark.parametrize(
     "above, difference, verdict",
     [
