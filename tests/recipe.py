@@ -58,7 +58,7 @@ def stopped_at(step, monkeypatch):
 
     As by a signal that is not waited with: no checkpoint of that step.
     """
-    from igpt_keras.training.train_step import TensorFlowStep
+    from igpt_keras.training.tensorflow_step import TensorFlowStep
 
     train, taken = TensorFlowStep.__call__, []
 

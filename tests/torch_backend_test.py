@@ -5,10 +5,13 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import recipe
 import tiny
+
+import igpt_keras
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
@@ -55,6 +58,46 @@ def test_in_python(environment, tmp_path):
             results[0][key], results[1][key], atol=1e-4, err_msg=key
         )
     np.testing.assert_array_equal(results[0]["samples"], results[1]["samples"])
+
+
+def test_steps(environment, tmp_path):
+    """Of a batch in parts too, as the backend of the tests takes them."""
+    program = (
+        "import sys, keras, numpy as np, tiny, igpt_keras\n"
+        "from igpt_keras.training.train_step import train_step\n"
+        "model, _ = igpt_keras.open_weights(sys.argv[1])\n"
+        "model.compile(keras.optimizers.Adam(0.01))\n"
+        "model.optimizer.build(model.trainable_variables)\n"
+        "step = train_step(model, int(sys.argv[3]), steps_per_call=2)\n"
+        "batches = [(tiny.token_ids(8, seed),) * 2 for seed in (1, 2)]\n"
+        "loss, count, _ = step(iter(batches))\n"
+        "assert count == 2 and step.read(model.optimizer.iterations) == 2\n"
+        "np.savez(sys.argv[2], loss=loss, **{str(i): tiny.array(v)\n"
+        "    for i, v in enumerate(model.trainable_variables)})\n"
+    )
+    tiny.model().save_to_preset(tmp_path / "preset")
+    # What it is measured by, in Keras's own steps.
+    model = igpt_keras.IGPT.from_preset(tmp_path / "preset")
+    model.compile(keras.optimizers.Adam(0.01))
+    losses = [
+        model.train_on_batch(*[tiny.token_ids(8, seed)] * 2) for seed in (1, 2)
+    ]
+    for parts in (1, 2):
+        path = tmp_path / f"{parts}.npz"
+        result = subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "preset", path]
+            + [str(parts)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        found = np.load(path)
+        for i, variable in enumerate(model.trainable_variables):
+            np.testing.assert_allclose(
+                found[str(i)], tiny.array(variable), atol=1e-4
+            )
+        np.testing.assert_allclose(found["loss"], sum(losses), rtol=1e-5)
 
 
 def test_recipe(environment, tmp_path):

@@ -20,7 +20,7 @@ pytest.importorskip("tensorflow")
 import igpt_keras  # noqa: E402
 from igpt_keras import probes  # noqa: E402
 from igpt_keras.storage.directory_lock import directory_lock  # noqa: E402
-from igpt_keras.training.train_step import TensorFlowStep  # noqa: E402
+from igpt_keras.training.tensorflow_step import TensorFlowStep  # noqa: E402
 
 # The function of the same name hides the module in its package.
 open_split_module = sys.modules["igpt_keras.data.open_split"]

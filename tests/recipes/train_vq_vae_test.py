@@ -17,7 +17,7 @@ from tiny import array
 import igpt_keras
 from igpt_keras import evaluation
 from igpt_keras import training
-from igpt_keras.training.train_step import TensorFlowStep
+from igpt_keras.training.tensorflow_step import TensorFlowStep
 
 pytest.importorskip("tensorflow")
 

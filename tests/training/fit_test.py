@@ -11,7 +11,7 @@ import tiny
 import igpt_keras
 from igpt_keras import training
 from igpt_keras.program import interrupts
-from igpt_keras.training.train_step import TensorFlowStep
+from igpt_keras.training.tensorflow_step import TensorFlowStep
 
 tf = pytest.importorskip("tensorflow")
 
