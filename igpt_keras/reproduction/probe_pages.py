@@ -127,7 +127,7 @@ def table_1(scale, seeds):
                 page.cell(name, dataset, value)
             best = [chosen_accuracy(metrics) for metrics in over]
             paper = paper_numbers.LINEAR_PROBE[dataset]
-            page.cell("iGPT, best layer", dataset, paper, percent(best))
+            page.cell("iGPT, chosen layer", dataset, paper, percent(best))
             joined = [m["concatenated"]["test_accuracy"] for m in over]
             page.cell(
                 f"iGPT, {scale.concat} layers", dataset, None, percent(joined)
@@ -199,7 +199,9 @@ def section_4_4(scale, seeds):
             for key, probes in runs.items()
         }
         for (preset, concat), values in accuracies.items():
-            column = f"{scale.concat} layers joined" if concat else "best layer"
+            column = "chosen layer"
+            if concat:
+                column = f"{scale.concat} layers joined"
             paper = (
                 None if concat else paper_numbers.IMAGENET_BY_SIZE.get(preset)
             )
