@@ -268,8 +268,8 @@ def compile_rows(function, inputs, model, least):
         function: takes and returns dicts of tensors, all with the batch first.
         inputs: dict of tensors.
         model: the model whose variables `function` reads.
-        least: int. Rows of such a part at least. XLA's products of one row
-            with large matrices take 2.8 times as long as those of two.
+        least: int. Rows of such a part at least, of which a single row is
+            filled up too: steps of two rows may be faster than those of one.
 
     Returns:
         What `function(inputs)` does.
@@ -291,7 +291,7 @@ def compile_rows(function, inputs, model, least):
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if rows is None or replicas > 1 or tf.config.list_logical_devices("GPU"):
         return compiled(values, inputs)
-    size = max(least, -(-rows // os.cpu_count()))
+    size = max(least, -(-rows // _cores()))
     # The last part is filled up with the first rows once more: parts of one
     # shape are one program to compile.
     places = [i % rows for i in range(-(-rows // size) * size)]
@@ -301,6 +301,13 @@ def compile_rows(function, inputs, model, least):
         for i in range(0, rows, size)
     ]
     return {k: tf.concat([o[k] for o in outputs], 0)[:rows] for k in outputs[0]}
+
+
+def _cores():
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 @contextlib.contextmanager

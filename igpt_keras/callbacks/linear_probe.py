@@ -91,13 +91,13 @@ class LinearProbe(keras.callbacks.Callback):
             within a standard error of its held-out accuracy, itself included;
             `standard_error` (binomial, of the chosen layer's accuracy);
             `test_images`, `held_out_images`, `train_images` (with those held
-            out); `chance` (one over the classes of train) and
-            `largest_class_share` (of test). With `neighbors` also
-            `neighbors_accuracy` and `neighbors_held_out_accuracy` of each
-            layer, `neighbors` (the number chosen for each) and
-            `neighbors_chosen_layer`.
+            out); `chance` (the share of test's largest class). With
+            `neighbors` also `neighbors_accuracy` and
+            `neighbors_held_out_accuracy` of each layer, `neighbors` (the
+            number chosen for each) and `neighbors_chosen_layer`.
 
     Raises:
+        ImportError: if `log_dir` is given and TensorFlow is not installed.
         ValueError: if an argument is not of that kind or `log_dir` cannot be
             written; and when training begins, if a dataset does not fit the
             model or `igpt_keras.probes.why_no_probe` has a reason. Ask that
@@ -247,8 +247,7 @@ class LinearProbe(keras.callbacks.Callback):
             "train_images": len(train_labels),
             "held_out_images": result.num_validation_images,
             "test_images": len(test_labels),
-            "chance": 1 / len(np.unique(train_labels)),
-            "largest_class_share": largest_class_share(test_labels),
+            "chance": largest_class_share(test_labels),
         }
         if self.neighbors is not None:
             sets = (train, train_labels, test, test_labels)

@@ -79,7 +79,7 @@ class ProbeLog:
         with self._writer("chance").as_default(step=step):
             tf.summary.scalar(
                 f"{group}/layers",
-                record["largest_class_share"],
+                record["chance"],
                 description="`chance` is the share of the largest class.",
             )
         for writer in self._writers.values():

@@ -14,7 +14,7 @@ def chosen_accuracy(record, prefix=""):
 
 
 def describe_record(record, last_layer):
-    """A probe in two or three lines.
+    """A probe in two to four lines.
 
     Args:
         record: dict of `LinearProbe.history`.
@@ -25,9 +25,8 @@ def describe_record(record, last_layer):
         f"{record['standard_error']:.1%} on {record['test_images']} images at "
         f"layer {record['chosen_layer']} of {last_layer}, probed in "
         f"{record['seconds']:.1f} s",
-        f"  chance {record['chance']:.1%}, largest class "
-        f"{record['largest_class_share']:.1%}; the layer was chosen on "
-        f"{record['held_out_images']} training images",
+        f"  chance, the largest class, {record['chance']:.1%}; the layer was "
+        f"chosen on {record['held_out_images']} training images",
     ]
     if "neighbors" in record:
         accuracy = chosen_accuracy(record, "neighbors_")

@@ -30,7 +30,10 @@ def training_state(model):
 
 
 def assign_state(model, arrays, saved, path):
-    """Loads what `training_state` returned, all of it or nothing.
+    """Loads what `training_state` returned, or raises and loads nothing.
+
+    Metrics that are not the model's are left out: one that is compiled later
+    starts at nothing.
 
     Args:
         model: a compiled Keras model.
@@ -57,17 +60,17 @@ def assign_state(model, arrays, saved, path):
         key: described(key, (v.path, v.shape, v.dtype))
         for key, v in variables.items()
     }
-    # A metric that is compiled later starts at nothing.
-    lacking = {
+    keys = [
         key
         for key in sorted(set(found) | set(expected))
-        if found.get(key) != expected.get(key) and not key.startswith("metric")
-    }
-    if lacking:
-        first = min(lacking)
+        if not key.startswith("metric")
+    ]
+    others = [key for key in keys if found.get(key) != expected.get(key)]
+    if others:
+        first = others[0]
         raise ValueError(
-            f"{path} belongs to another model or optimizer: {len(lacking)} of "
-            f"{len(expected)} variables differ, the first being {first} "
+            f"{path} belongs to another model or optimizer: {len(others)} of "
+            f"{len(keys)} variables differ, the first being {first} "
             f"({saved.get(first)} saved, {expected.get(first)} expected). "
             "Use the run's own settings, or another directory."
         )

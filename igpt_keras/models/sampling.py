@@ -38,9 +38,10 @@ def sample(
     sides, and draws what follows as any other; without a prompt it is causal.
     A prompt is one pass of the network. After it keys and values of earlier
     positions are cached, so each position costs one step and not one pass
-    over the image. All steps run on the device, compiled once for every
-    `num_samples`, length of prompt, `top_k` and `top_p`. The same seed gives
-    the same tokens; every sample has its own random numbers.
+    over the image. All steps run on the device, as one program for every
+    `num_samples`, length of prompt, `top_k` and `top_p`; on TensorFlow XLA
+    compiles 32 steps and more. The same seed gives the same tokens; every
+    sample has its own random numbers.
 
     With a `draft` each pass of the model scores several tokens that a smaller
     one drew (Leviathan et al. 2023, Chen et al. 2023). The samples have the
@@ -150,7 +151,8 @@ def _draw(model, inputs, counts, top_k, top_p, draft=None, draft_tokens=None):
             # Without a pipeline of data, which small images wait for.
             found = sampler.predict_on_batch(inputs)
         else:
-            # Of `predict_on_batch` every replica is given the whole batch.
+            # Of `predict_on_batch` every replica is given the whole batch; on
+            # other backends Keras slices arrays without a pipeline.
             found = sampler.predict(inputs, batch_size=len(counts), verbose=0)
     found = {name: np.asarray(x) for name, x in found.items()}
     _check_finite(found, inputs["temperature"][0])

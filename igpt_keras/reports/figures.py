@@ -305,7 +305,7 @@ def probe_curve_image(history):
         )
     last = history[-1]
     axes.axhline(
-        100 * last["largest_class_share"],
+        100 * last["chance"],
         color="tab:gray",
         linestyle=":",
         label="largest class",

@@ -13,7 +13,7 @@ from igpt_keras.training.sharding import mesh_distribution
 
 # Seconds in which a TPU must answer.
 _TIMEOUT = 5.0
-_INSTALL = "pip install --no-deps -e . && pip install -r requirements-tpu.txt"
+_INSTALL = "pip install -r requirements-tpu.txt && pip install --no-deps -e ."
 
 
 class Devices:
