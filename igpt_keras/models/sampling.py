@@ -5,6 +5,7 @@ from keras import ops
 from igpt_keras.backend import compile_rows
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import num_replicas
+from igpt_keras.backend import predict_batch
 from igpt_keras.layers.check_positive_ints import check_positive_ints
 from igpt_keras.models.check_draft import check_draft
 from igpt_keras.models.decoding import XLA_STEPS
@@ -146,14 +147,7 @@ def _draw(model, inputs, counts, top_k, top_p, draft=None, draft_tokens=None):
         sampler = _sampler(
             model, inputs, start, top_k, top_p, draft, draft_tokens
         )
-        on_one = num_replicas(model) == 1
-        if on_one and keras.backend.backend() == "tensorflow":
-            # Without a pipeline of data, which small images wait for.
-            found = sampler.predict_on_batch(inputs)
-        else:
-            # Of `predict_on_batch` every replica is given the whole batch; on
-            # other backends Keras slices arrays without a pipeline.
-            found = sampler.predict(inputs, batch_size=len(counts), verbose=0)
+        found = predict_batch(sampler, inputs)
     found = {name: np.asarray(x) for name, x in found.items()}
     _check_finite(found, inputs["temperature"][0])
     return found

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from igpt_keras.backend import current_strategy
+from igpt_keras.backend import predict_batch
 from igpt_keras.probes.check_parts import check_parts
 from igpt_keras.probes.labels import check_labels
 from igpt_keras.probes.whole_inputs import input_names
@@ -128,10 +129,7 @@ class FeatureExtractor:
             parts = [self.feature_model.predict(packed, verbose=0)]
         else:
             parts = [
-                self.feature_model.predict(
-                    inputs, batch_size=len(inputs["labels"]), verbose=0
-                )
-                for inputs in batches
+                predict_batch(self.feature_model, inputs) for inputs in batches
             ]
         features = np.concatenate([part["features"] for part in parts])
         labels = np.concatenate([part["labels"] for part in parts])
