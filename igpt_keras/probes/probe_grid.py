@@ -66,7 +66,7 @@ class ProbeGrid(keras.Model):
         super().__init__(name="probe_grid", dtype="float32", autocast=False)
         model = getattr(model, "igpt", model)
         layers = check_layers(model, layers)
-        rates = np.array(learning_rates, "float32")
+        rates = np.array(learning_rates, "float64")
         if rates.ndim != 1 or not rates.size or not (rates > 0).all():
             raise ValueError(
                 "learning_rates must be a sequence of numbers > 0, received "
@@ -79,7 +79,7 @@ class ProbeGrid(keras.Model):
         self.layer_numbers = layers
         self.learning_rates = rates
         # What a probe's gradient is multiplied by.
-        self.loss_weights = rates
+        self.loss_weights = rates.astype("float32")
         self.concat = concat
         shape = (len(rates), len(layers), model.hidden_dim, num_classes)
         self.kernel = self.add_weight(

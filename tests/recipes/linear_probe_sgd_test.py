@@ -56,8 +56,10 @@ def test_is_a_grid_trained_on_the_same_batches(preset, probed):
         by_rate = on_validation[:, place]
         np.testing.assert_allclose(row["validation_by_rate"], by_rate)
         best = by_rate.argmax()
-        assert row["learning_rate"] == np.float32([3, 0.1])[best]
+        assert row["learning_rate"] == [3, 0.1][best]
         np.testing.assert_allclose(row["test_accuracy"], on_test[best, place])
+    # As they were given, and not rounded.
+    assert metrics["learning_rates"] == [3, 0.1]
     place = on_validation.max(axis=0).argmax()
     assert metrics["chosen_layer"] == [0, 2][place]
     assert metrics["test_accuracy"] == metrics["probe"][place]["test_accuracy"]
