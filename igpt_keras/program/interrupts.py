@@ -4,20 +4,27 @@ Python raises `KeyboardInterrupt` wherever it happens to be. Inside TensorFlow
 and NumPy it is lost now and then, or comes out as another exception: training
 waits for the end of its step instead, and whatever is raised after a signal
 counts as stopped. In a callback of the garbage collector or a finalizer, Python
-can only print it: there it is raised again, a moment later.
+can only print it: there it is raised again, a moment later. Ctrl-C reaches all
+programs of a terminal's job, and one that started another hands it on besides:
+signals that come together are one.
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 
 # Seconds, in which a callback ends.
 AGAIN = 0.1
+# Seconds, in which signals are one.
+TOGETHER = 0.5
 
 _received = 0
 _number = None
+_last = -math.inf
 _deferred = False
 _handled = False
 
@@ -25,8 +32,8 @@ _handled = False
 @contextlib.contextmanager
 def handled(message="Stopped."):
     """Ends the program with status 130 and `message` once it was stopped."""
-    global _received, _handled
-    _received, _handled = 0, True
+    global _received, _handled, _last
+    _received, _handled, _last = 0, True, -math.inf
     listen()
     printed, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
@@ -98,8 +105,10 @@ def _raise_again(unraisable):
         return
 
     def send():
+        global _last
         # Where it is deferred, the next check is near.
         if _received and not _deferred:
+            _last = -math.inf
             os.kill(os.getpid(), _number)
 
     timer = threading.Timer(AGAIN, send)
@@ -108,7 +117,12 @@ def _raise_again(unraisable):
 
 
 def _receive(number, frame):
-    global _received, _number
+    global _received, _number, _last
+    now = time.monotonic()
+    is_another = now - _last > TOGETHER
+    _last = now
+    if not is_another:
+        return
     _received += 1
     _number = number
     if not _deferred or _received > 1:

@@ -9,7 +9,7 @@ def run_script(path, words):
     """Runs a script as a process of its own, to its end.
 
     It writes where this one writes. A signal that stops this program stops it
-    too.
+    too, in its own way: training ends with a checkpoint, which is waited for.
 
     Args:
         path: path of the script.
@@ -23,17 +23,16 @@ def run_script(path, words):
         KeyboardInterrupt: if it was stopped.
     """
     child = subprocess.Popen([sys.executable, str(path), *words])
-    try:
-        status = child.wait()
-    except KeyboardInterrupt:
+    stopped = False
+    while True:
         try:
-            # Ctrl-C reached it already; SIGTERM did not.
-            child.wait(timeout=1)
-        except subprocess.TimeoutExpired:
+            status = child.wait()
+            break
+        except KeyboardInterrupt:
+            # At once, so that it is one with a Ctrl-C that reached it already.
             child.terminate()
-            child.wait()
-        raise
-    if status == 130:
+            stopped = True
+    if stopped or status == 130:
         raise KeyboardInterrupt
     if status not in (0, DIVERGED):
         raise ValueError(

@@ -121,8 +121,21 @@ def test_a_second_signal_stops_at_once():
         with interrupts.handled():
             with interrupts.deferred():
                 send()
+                time.sleep(1.1 * interrupts.TOGETHER)
                 send()
                 pytest.fail("went on")
+
+
+def test_signals_that_come_together_are_one():
+    """Such as Ctrl-C, and SIGTERM by the program that it stops too."""
+    done = False
+    with pytest.raises(SystemExit):
+        with interrupts.handled():
+            with interrupts.deferred():
+                send(signal.SIGINT)
+                send(signal.SIGTERM)
+                done = True
+    assert done
 
 
 def test_ignored_signals_stay_ignored():
