@@ -248,7 +248,8 @@ def _table_4(probe, few, results):
         page.cell("iGPT, linear probe", column, paper, ours)
         page.cell("raw pixels", column, None, raw)
         if row:
-            page.trends.append(_above_pixels(row, column))
+            images = test_images(results, [probe])
+            page.trends.append(_above_pixels(row, column, images))
     errors = [1 - a for a in found(results, few, "test_accuracy")]
     paper = f"{100 - float(paper_numbers.LOW_DATA_FINETUNING):.1f}"
     page.cell("iGPT, fine-tuned", columns[0], paper, percent(errors))
@@ -260,15 +261,15 @@ def _error(row, name):
     return f"{100 * error:.1f} +- {100 * deviation:.1f}"
 
 
-def _above_pixels(row, column):
+def _above_pixels(row, column, images):
     """The trend that features make fewer errors than pixels do."""
     names = ("chosen_layer", "raw_pixels")
     one, other = (row[f"{name}_accuracy"] for name in names)
-    # Of the mean of five subsets.
+    # Of the mean of five subsets, all read on the same test images.
     variances = [row[f"{name}_deviation"] ** 2 / 5 for name in names]
     error = sum(variances) ** 0.5
     statement = f"{column}: below that of raw pixels"
-    return trend(statement, [one], [other], error=error)
+    return trend(statement, [one], [other], images, error)
 
 
 def _accuracy(metrics):

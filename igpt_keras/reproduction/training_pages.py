@@ -118,7 +118,9 @@ def _section_a1(runs, results):
         accuracies = [_chosen(m) for m in done if m["probe"] or m["probes"]]
         page.cell(name, "probe, validation", ours=percent(accuracies))
         rises = [_largest_rise(m) for m in over if "progress" in m]
-        page.cell(name, "largest rise of the loss", ours=number(rises))
+        page.cell(
+            name, "largest rise of the validation loss", ours=number(rises)
+        )
         for metrics in done[:1]:
             curves[objective][name] = loss_curve(metrics)
     for name, several in runs.items():
@@ -154,9 +156,9 @@ def _chosen(metrics):
 
 
 def _largest_rise(metrics):
-    """Of the training loss above the least before it, over periods."""
+    """Of the validation loss above the least of the periods before."""
     least, most = float("inf"), 0.0
     for logs in metrics["progress"]["epochs"]:
-        least = min(least, logs["loss"])
-        most = max(most, logs["loss"] - least)
+        least = min(least, logs["val_loss"])
+        most = max(most, logs["val_loss"] - least)
     return most

@@ -255,6 +255,40 @@ def test_few_labels_are_priced_by_their_batches():
     np.testing.assert_allclose(ratio, 800 * 40 / (40 * 351 * 128))
 
 
+def test_table_4_is_no_surer_than_its_test_images():
+    """Subsets of few labels agree closely, and all are read on the same."""
+    page = PAGES["table_4"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    (probed,) = (m for n, m in results.items() if n.startswith("probe"))
+    probed["test_images"] = 5000
+    for row in probed["low_data"]:
+        row |= {"chosen_layer_accuracy": 0.28, "raw_pixels_accuracy": 0.265}
+        row |= {"chosen_layer_deviation": 0.001, "raw_pixels_deviation": 0.001}
+    for found in page.content(results).trends:
+        variance = 0.28 * 0.72 + 0.265 * 0.735
+        expected = np.sqrt(variance / 5000)
+        np.testing.assert_allclose(found["standard_error"], expected)
+        assert found["verdict"] == "cannot be told"
+
+
+def test_section_a1_shows_how_far_the_validation_loss_rose():
+    page = PAGES["section_a1"](SCALES["laptop"], [0])
+    results = {run.name: made_up(run) for run in in_order(page.runs)}
+    losses = [3.0, 2.5, 2.75, 2.6, 2.4]
+    name = "pretrain_igpt_nano_learning_rate_too_high"
+    results[name]["progress"]["epochs"] = [
+        {"epoch": i, "step": i, "loss": -i, "val_loss": loss}
+        for i, loss in enumerate(losses)
+    ]
+    column = "largest rise of the validation loss"
+    rises = [
+        cell["ours"]
+        for cell in page.content(results).cells
+        if (cell["row"], cell["column"]) == ("learning rate too high", column)
+    ]
+    assert rises == ["0.2500"]
+
+
 def test_figure_2_shows_what_was_measured(tmp_path):
     page = PAGES["figure_2"](SCALES["laptop"], [0])
     results = {run.name: made_up(run) for run in page.runs}
