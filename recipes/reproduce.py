@@ -6,8 +6,10 @@
 
 Runs the recipes that it is made of, each in a directory of its own under
 `--run_dir`, and draws their results into `--output`, with a copy of their
-numbers in `runs` there. Runs that are over are not run again, and one that was
-stopped continues: so that the same command goes on.
+numbers in `runs` there, which the page is drawn from: a run that is not over
+here is drawn from the copy of another machine, if there is one. Runs that are
+over are not run again, and one that was stopped continues: so that the same
+command goes on.
 """
 
 import pathlib
@@ -87,13 +89,24 @@ def main(args):
 
     def draw():
         output = user_path(args.output)
-        reproduction.copy_results(runs, root, output / "runs" / args.scale)
+        copies = output / "runs" / args.scale
+        reproduction.copy_results(runs, root, copies)
+        results = reproduction.read_results(runs, copies)
+        here = reproduction.read_results(runs, root)
+        drawn = output / f"{name}_{args.scale}.json"
+        if lost := reproduction.runs_without_copy(drawn, copies):
+            return (
+                f"{drawn} is left as it is: of {', '.join(lost)} in it there "
+                f"is no copy in {copies}. Choose another --output."
+            )
+        if elsewhere := [name for name in results if name not in here]:
+            print(f"\nFrom earlier copies in {copies}: {', '.join(elsewhere)}.")
         return reproduction.write_page(
             output,
             f"{name}_{args.scale}",
             args.scale,
             page,
-            reproduction.read_results(runs, root),
+            results,
             root,
             others,
             pages["paper"],

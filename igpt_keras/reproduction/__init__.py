@@ -13,5 +13,6 @@ from igpt_keras.reproduction.run import copy_results
 from igpt_keras.reproduction.run import execute
 from igpt_keras.reproduction.run import in_order
 from igpt_keras.reproduction.run import read_results
+from igpt_keras.reproduction.run import runs_without_copy
 from igpt_keras.reproduction.scales import SCALES
 from igpt_keras.reproduction.write_page import write_page

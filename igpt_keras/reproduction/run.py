@@ -157,6 +157,22 @@ def copy_results(runs, root, directory):
                 shutil.copyfile(source / name, copy / name)
 
 
+def runs_without_copy(page, directory):
+    """Runs whose numbers an earlier page has and nothing else.
+
+    Args:
+        page: path of its JSON, which may not be there.
+        directory: path of `copy_results`.
+
+    Returns:
+        list of str.
+    """
+    if not page.is_file():
+        return []
+    names = [run["run"] for run in json.loads(page.read_text())["runs"]]
+    return [name for name in names if not (directory / name).is_dir()]
+
+
 def read_results(runs, root):
     """What runs left.
 

@@ -34,8 +34,11 @@ def tiny(monkeypatch):
     monkeypatch.setitem(reproduction.SCALES, "laptop", TINY)
 
 
-def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts):
-    """Figure 2, as processes; the second time nothing is run."""
+def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts, monkeypatch):
+    """Figure 2, as processes; the second time nothing is run.
+
+    Where it cannot be run again, its numbers stay.
+    """
     run_dir, output = tmp_path / "runs", tmp_path / "results"
     flags = {"figure": 2, "run_dir": run_dir, "output": output}
     recipe.run("reproduce", **flags)
@@ -59,6 +62,16 @@ def test_runs_and_draws(tiny, tmp_path, capfd, forked_scripts):
     recipe.run("reproduce", **flags)
     after = (run_dir / "laptop/pretrain_igpt_nano/reproduce.json").stat()
     assert before.st_mtime_ns == after.st_mtime_ns
+
+    def fail(*arguments):
+        raise ValueError("no data here")
+
+    monkeypatch.setattr(reproduction, "execute", fail)
+    with pytest.raises(ValueError, match="no data here"):
+        recipe.run("reproduce", **{**flags, "run_dir": tmp_path / "other"})
+    assert json.loads((output / "figure_2_laptop.json").read_text()) == page
+    copies = f"From earlier copies in {output}/runs/laptop: pretrain_igpt_nano"
+    assert copies in capfd.readouterr().out
 
 
 def test_a_run_that_fails_leaves_the_rest_drawn(tiny, tmp_path, forked_scripts):
@@ -89,6 +102,16 @@ def test_draws_without_running(tmp_path, capsys):
     assert "Not over yet" in text and "26.8 +- 1.5" in text
     assert "finetune_pretrain_igpt_micro_cifar10_few_seed1" in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_page_without_copies_of_its_runs_is_kept(tmp_path, capsys):
+    page = tmp_path / "table_4_laptop.json"
+    page.write_text(json.dumps({"runs": [{"run": "of_a_former_machine"}]}))
+    recipe.run(
+        "reproduce", table=4, draw=True, run_dir=tmp_path, output=tmp_path
+    )
+    assert "of_a_former_machine" in page.read_text()
+    assert f"{page} is left as it is" in capsys.readouterr().out
 
 
 def test_prices_without_running(tmp_path, capsys):
