@@ -78,13 +78,14 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
         self.patience = patience
+        self.keep = frozenset(keep)
         self.write_best = None
         self.config = None
         self.writes = True
         self.best_value = None
         self.best_epoch = 0
         self.place = _place(0)
-        self._kept = KeptCheckpoints(self.directory, keep, self.sign)
+        self._kept = KeptCheckpoints(self.directory, self.keep, self.sign)
         self._writer = None
         self._failure = None
         self._lost = None

@@ -28,7 +28,7 @@ class KeptCheckpoints:
 
     def __init__(self, directory, keep, sign):
         self.directory = directory
-        self.keep = frozenset(keep)
+        self.keep = keep
         self.sign = sign
 
     def write(self, arrays, manifest):

@@ -32,9 +32,9 @@ MAY_CHANGE = (
 class RunDirectory:
     """Where a run goes, and continues from.
 
-    Holds `config.json` (what the run depends on), `checkpoints/` (here or a
-    level below), `progress.json`, `logs/` for TensorBoard, `metrics.json` and
-    `preset/`.
+    Holds `config.json` (what the run depends on), `checkpoints/` (here, or in
+    directories without a `config.json`, of parts of the run), `progress.json`,
+    `logs/` for TensorBoard, `metrics.json` and `preset/`.
 
     Args:
         path: path of the directory; `~` is the home directory. `None` for a
@@ -58,9 +58,7 @@ class RunDirectory:
     @property
     def started(self):
         """bool. Whether there are checkpoints to continue from."""
-        return self.path is not None and any(
-            self.path.rglob("checkpoints/*/manifest.json")
-        )
+        return self.path is not None and any(self._manifests("*"))
 
     def begun_with(self):
         """What the run depends on, a dict as `begin` was given it.
@@ -136,6 +134,16 @@ class RunDirectory:
             write_json(self.path / "config.json", self.config)
         return started
 
+    def _manifests(self, names):
+        """Those of checkpoints; not of other runs, a level below."""
+        below = [
+            path
+            for path in self.path.glob("*")
+            if path.is_dir() and not (path / "config.json").exists()
+        ]
+        for directory in (self.path, *below):
+            yield from directory.glob(f"checkpoints/{names}/manifest.json")
+
     def _check_same(self, saved, allowed):
         """The changes so far, or a `ValueError` if there are others."""
         unknown = sorted(set(allowed) - set(MAY_CHANGE))
@@ -168,6 +176,13 @@ class RunDirectory:
             hint = ""
             if may:
                 hint = f" --allow_config_change={','.join(may)} lets that be."
+            others = [
+                f"--{key}={saved.get(key)}"
+                for key in changed
+                if key not in MAY_CHANGE
+            ]
+            if may and others:
+                hint += f" The rest must stay: {' '.join(others)}."
             raise ValueError(
                 f"{self} holds a run with other settings ("
                 + "; ".join(differences)
@@ -199,7 +214,7 @@ class RunDirectory:
                 "the checkpoints.\n"
             )
         manifests = sorted(
-            self.path.rglob("checkpoints/step_*/manifest.json"),
+            self._manifests("step_*"),
             key=lambda path: path.parent.name,
             reverse=True,
         )

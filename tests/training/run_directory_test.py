@@ -43,6 +43,19 @@ def test_checkpoints_a_level_below(run):
     assert run.started
 
 
+def test_runs_below_are_others(run):
+    """As below `runs`, where somebody begins one."""
+    other = training.RunDirectory(run / "other")
+    other.begin({**CONFIG, "seed": 1}, "abd")
+    checkpoint(other)
+    assert not run.started
+    assert not run.begin(CONFIG, "abc")
+    checkpoint(run)
+    assert run.begin(CONFIG, "abc")
+    (run / "config.json").unlink()
+    assert run.begin(CONFIG, "abc")
+
+
 @pytest.mark.parametrize("saved", [{}, {"image_order": 1}])
 def test_a_run_of_another_order_cannot_go_on(run, saved):
     run.begin(CONFIG, "abc")
@@ -141,6 +154,20 @@ def test_what_may_change_is_recorded(run):
     assert saved["changes"] == [change]
     with pytest.raises(ValueError, match="seed would be another run"):
         run.begin({**lower, "allow_config_change": ["seed"]}, "abc")
+
+
+def test_what_must_stay_is_said_beside_what_may_change(run):
+    """More steps have a longer period, where none is given."""
+    run.begin({**CONFIG, "steps": 8, "period": 1}, "abc")
+    checkpoint(run)
+    longer = {**CONFIG, "steps": 16, "period": 2}
+    hint = "=steps lets that be. The rest must stay: --period=1."
+    with pytest.raises(ValueError, match=hint):
+        run.begin(longer, "abc")
+    allowed = {**longer, "allow_config_change": ["steps"]}
+    with pytest.raises(ValueError, match=hint):
+        run.begin(allowed, "abc")
+    assert run.begin({**allowed, "period": 1}, "abc")
 
 
 def test_a_bucket_is_no_directory():
