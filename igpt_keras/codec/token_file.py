@@ -53,7 +53,11 @@ def compress(model, tokenizer, token_ids, verbose=0):
     model = getattr(model, "igpt", model)
     network = ExactNetwork(model)
     token_ids = np.asarray(token_ids)
-    model.check_inputs(token_ids)
+    inputs = token_ids
+    if model.takes_prefix:
+        lengths = np.zeros(token_ids.shape[:1], "int32")
+        inputs = {"token_ids": token_ids, "prefix_length": lengths}
+    model.check_inputs(inputs)
     token_ids = token_ids.astype("int32")
     if not len(token_ids):
         raise ValueError("token_ids are of no image. Pass one at least.")

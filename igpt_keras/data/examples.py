@@ -44,7 +44,7 @@ def load_examples(
         An `Examples`.
 
     Raises:
-        ValueError: as `open_split`.
+        ValueError: as `open_split`, and for a dataset of tokens.
     """
     opened = open_split(
         name,
@@ -54,5 +54,6 @@ def load_examples(
         data_dir,
         skip_bad_images,
     )
+    opened.check_images()
     images = [x for x, _ in opened.batches(256).as_numpy_iterator()]
     return Examples(np.concatenate(images), opened.labels, opened.class_names)

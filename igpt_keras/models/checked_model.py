@@ -240,6 +240,10 @@ def nan_unless_ids(loss, *ids_and_limits):
     cannot raise.
     """
     for ids, limit in ids_and_limits:
+        # In whose own few bits a limit wraps around.
+        dtype = keras.backend.standardize_dtype(ids.dtype)
+        if dtype in ("int8", "uint8", "int16", "uint16"):
+            ids = ops.cast(ids, "int32")
         right = ops.logical_and(ops.all(ids >= 0), ops.all(ids < limit))
         loss = loss + ops.where(right, 0.0, float("nan"))
     return loss

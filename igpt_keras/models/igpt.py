@@ -284,9 +284,11 @@ class IGPT(CheckedModel):
 
         Metrics are of the tokens that are predicted, BERT's hidden ones or
         those after a prefix: `"accuracy"` is the share of them that are right.
+        A loss that takes the logits for probabilities is a `ValueError`.
         """
         if isinstance(self.input, dict):
             check_mean_metrics(metrics, kwargs.get("weighted_metrics"))
+        igpt_checks.check_loss(loss)
         sparse = keras.losses.SparseCategoricalCrossentropy
         self._has_own_targets = not (loss is None or isinstance(loss, sparse))
         if loss is None:
@@ -441,8 +443,8 @@ class IGPT(CheckedModel):
                 all a user passes on; reopen it with its own `from_preset`.
 
         Raises:
-            ValueError: if `directory` exists and is not a preset or holds
-                other files too, the weights are not finite, or the
-                tokenizer's vocabulary is not the model's.
+            ValueError: if `directory` exists and is no preset, or holds other
+                files or a tokenizer that would be lost, the weights are not
+                finite, or the tokenizer's vocabulary is not the model's.
         """
         preset_directory.save(self, directory, tokenizer)

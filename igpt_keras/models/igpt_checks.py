@@ -1,5 +1,7 @@
 """What an `IGPT` takes; each raises a `ValueError` for anything else."""
 
+import keras
+
 from igpt_keras.models.checked_model import check_ids
 from igpt_keras.models.checked_model import describe
 
@@ -87,3 +89,22 @@ def check_weights(model, sample_weight):
         f"or (batch, {model.sequence_length}), one for each token, received "
         f"shape {shape}."
     )
+
+
+def check_loss(loss):
+    """See `IGPT.compile`."""
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    found = loss
+    # What Keras makes the sparse one of token ids.
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        found = sparse()
+    elif isinstance(loss, (str, type)):
+        found = keras.losses.get(loss)
+    if found is keras.losses.sparse_categorical_crossentropy or (
+        isinstance(found, sparse) and not found.from_logits
+    ):
+        raise ValueError(
+            "The loss takes the model's outputs for probabilities, and they "
+            "are logits: leave out loss for the objective's own, or pass "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )

@@ -114,7 +114,17 @@ class IGPTClassifier(CheckedModel):
 
         `metrics` and `weighted_metrics` are of the class logits; without
         either, accuracy is shown.
+
+        Raises:
+            ValueError: for a loss, or weights of losses, of one's own.
         """
+        for name in ("loss", "loss_weights"):
+            if name in kwargs:
+                raise ValueError(
+                    f"{name} is the joint objective's own: leave out {name}. "
+                    "generative_weight and classification_weight of "
+                    "IGPTClassifier weigh its two losses."
+                )
         if not metrics and not weighted_metrics:
             metrics = ["accuracy"]
         cross_entropy = keras.losses.SparseCategoricalCrossentropy

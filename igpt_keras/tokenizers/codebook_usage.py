@@ -45,6 +45,8 @@ class CodebookUsage(keras.metrics.Metric):
             )
         token_ids = ops.reshape(ops.convert_to_tensor(token_ids), (-1,))
         check_token_ids(token_ids, self.vocabulary_size)
+        # TensorFlow sums by no ints of few bits.
+        token_ids = ops.cast(token_ids, "int32")
         ones = ops.ones_like(token_ids, dtype="float32")
         counts = ops.segment_sum(
             ones, token_ids, num_segments=self.vocabulary_size

@@ -301,6 +301,8 @@ class PaletteTokenizer(keras.layers.Layer):
                 f"received {shape}."
             )
         check_token_ids(token_ids, self.vocabulary_size)
+        # TensorFlow gathers by no ints of few bits.
+        token_ids = ops.cast(token_ids, "int32")
         colours = ops.take(self.colours, token_ids, axis=0)
         return ops.reshape(colours, (-1, side, side, 3))
 

@@ -177,6 +177,20 @@ def test_takes_labels_as_lists():
     assert model.evaluate(x, LABELS.tolist(), verbose=0) == expected
 
 
+@pytest.mark.parametrize(
+    "dtype, num_classes", [("uint8", 256), ("int8", 200), ("uint16", 65536)]
+)
+def test_labels_of_few_bits_cost_what_others_do(dtype, num_classes):
+    model = igpt_keras.IGPTClassifier(tiny.model(num_layers=1), num_classes)
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = model.evaluate(tiny.token_ids(), LABELS, verbose=0)
+    labels = LABELS.astype(dtype)
+    found = model.evaluate(tiny.token_ids(), labels, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    losses = model.fit(tiny.token_ids(), labels, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses, expected[:1], rtol=1e-5)
+
+
 @pytest.mark.large
 @pytest.mark.compiled
 def test_labels_out_of_range_from_a_generator_are_no_loss(caplog):

@@ -384,6 +384,28 @@ def test_refuses_ids_out_of_range_in_single_batches():
         model.predict_on_batch(x + 11)
 
 
+@pytest.mark.parametrize(
+    "dtype, vocabulary_size",
+    [
+        pytest.param("uint8", 256, marks=pytest.mark.each_backend),
+        ("uint8", 512),
+        ("int8", 200),
+        ("int16", 40000),
+        ("uint16", 65536),
+    ],
+)
+def test_ids_of_few_bits_cost_what_others_do(dtype, vocabulary_size):
+    model = tiny.model(vocabulary_size=vocabulary_size, num_layers=1)
+    model.compile(keras.optimizers.SGD(0.0))
+    token_ids = np.iinfo(dtype).max - tiny.token_ids()
+    expected = model.evaluate(token_ids, verbose=0)
+    few_bits = token_ids.astype(dtype)
+    found = model.evaluate(few_bits, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    losses = model.fit(few_bits, few_bits, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses, [expected], rtol=1e-5)
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     "part, shift",

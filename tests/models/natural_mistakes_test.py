@@ -98,3 +98,38 @@ def test_bert_without_masks_hears_where_they_are_from():
     model.compile("adam")
     with pytest.raises(ValueError, match="data.mask_tokens` draws masks"):
         model.fit(tiny.token_ids(), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        "SparseCategoricalCrossentropy",
+        "crossentropy",
+        keras.losses.sparse_categorical_crossentropy,
+        keras.losses.SparseCategoricalCrossentropy,
+        keras.losses.SparseCategoricalCrossentropy(),
+    ],
+)
+def test_a_loss_of_probabilities_is_refused(loss):
+    model = tiny.model()
+    with pytest.raises(ValueError, match="logits.*leave out loss"):
+        model.compile("adam", loss=loss)
+
+
+def test_the_same_loss_of_logits_is_the_objectives_own():
+    model, token_ids = tiny.model(), tiny.token_ids()
+    model.compile()
+    expected = model.evaluate(token_ids, verbose=0)
+    own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss=own)
+    found = model.evaluate(token_ids, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["loss", "loss_weights"])
+def test_a_classifier_has_losses_of_its_own(name):
+    classifier = igpt_keras.IGPTClassifier(tiny.model(), 3)
+    message = f"leave out {name}.*generative_weight"
+    with pytest.raises(ValueError, match=message):
+        classifier.compile("adam", **{name: "mse"})

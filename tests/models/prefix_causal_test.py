@@ -9,6 +9,7 @@ from keras import ops
 from tiny import array
 
 import igpt_keras
+from igpt_keras import codec
 from igpt_keras import evaluation
 from igpt_keras.codec.exact_network import ExactNetwork
 from igpt_keras.layers import SelfAttention
@@ -159,6 +160,10 @@ def test_what_an_image_costs_has_no_prefix():
     np.testing.assert_allclose(found, nats.mean(1), rtol=1e-4)
     surprise = evaluation.token_surprise(model, token_ids)
     np.testing.assert_allclose(surprise, nats, atol=1e-4)
+    tokenizer = tiny.grey_palette()
+    content = codec.compress(model, tokenizer, token_ids)
+    found = codec.decompress(model, tokenizer, content)
+    np.testing.assert_array_equal(found, token_ids)
     network = ExactNetwork(model)
     network.begin(4)
     network.next()

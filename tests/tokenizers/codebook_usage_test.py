@@ -23,6 +23,15 @@ def test_counts_all_updates_until_reset():
     assert float(array(usage.result()["active_codes"])) == 1
 
 
+@pytest.mark.each_backend
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int64"])
+def test_counts_ids_of_any_number_of_bits(dtype):
+    usage = CodebookUsage(300)
+    usage.update_state(np.array([[0, 100, 100, 7]], dtype))
+    counts = np.bincount([0, 100, 100, 7], minlength=300)
+    np.testing.assert_array_equal(array(usage.counts), counts)
+
+
 def test_takes_whole_numbers_of_codes():
     assert CodebookUsage(np.int64(4)).get_config()["vocabulary_size"] == 4
     for size in (2.5, True, 0, "4"):
@@ -34,6 +43,7 @@ def test_takes_whole_numbers_of_codes():
     "ids, weight, message",
     [
         ([4], None, r"must be in \[0, 4\), received 4 to 4"),
+        (np.array([200], "uint8"), None, r"in \[0, 4\), received 200"),
         ([-1], None, r"must be in \[0, 4\)"),
         ([0.5], None, "must be integers"),
         ([0], [1.0], "sample_weight is not for CodebookUsage"),

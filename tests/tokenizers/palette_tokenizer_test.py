@@ -3,6 +3,7 @@ import hashlib
 import keras
 import numpy as np
 import pytest
+import tiny
 from sklearn.cluster import KMeans
 from tiny import array
 
@@ -57,6 +58,17 @@ def test_detokenize_rounds_and_does_not_wrap():
     assert colours.dtype == np.uint8
     # 127.5 rounds to even; 127.5 * 1.005 = 128.1; 254.87; 0.13
     assert colours.reshape(2, 3).tolist() == [[0, 128, 255], [128, 255, 0]]
+
+
+@pytest.mark.each_backend
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int64"])
+def test_detokenize_takes_ids_of_any_number_of_bits(dtype):
+    tokenizer = tiny.grey_palette(5)
+    token_ids = np.array([[0, 4, 2, 1]], dtype)
+    colours = array(tokenizer.detokenize(token_ids))
+    assert colours.dtype == "uint8"
+    expected = tokenizer.colours[token_ids].reshape(1, 2, 2, 3)
+    np.testing.assert_array_equal(colours, expected)
 
 
 def test_dtype_policy_does_not_move_tokens(palette):
@@ -393,6 +405,7 @@ def test_refuses_bad_palette_files(tmp_path):
         (np.zeros((2, 4)), "must be integers"),
         (np.full((2, 4), 5), r"must be in \[0, 5\)"),
         (np.full((2, 4), -1), r"must be in \[0, 5\)"),
+        (np.full((2, 4), 2**32), r"must be in \[0, 5\), received 4294967296"),
         (np.zeros((2, 4), bool), "must be integers, received bool"),
         (np.int64(3), r"received \(\)"),
         (3, "must be an array, received a int"),
