@@ -41,15 +41,11 @@ def define_flags():
     flags.DEFINE_list(
         "others", ["digits"], "Datasets of outliers, as for --dataset."
     )
-    flags.DEFINE_integer(
-        "images", 1000, "Images of each, at most.", lower_bound=2
-    )
-    flags.DEFINE_integer(
-        "batch_size",
-        32,
-        "Images at a time; the result is the same.",
-        lower_bound=1,
-    )
+    for name, default, least, explanation in (
+        ("images", 1000, 2, "Images of each, at most."),
+        ("batch_size", 32, 1, "Images at a time; the result is the same."),
+    ):
+        flags.DEFINE_integer(name, default, explanation, lower_bound=least)
     shared_flags.define_seed("noise, and of the order of shuffled pixels")
     flags.DEFINE_string("output", None, "Directory of table and picture.")
     flags.mark_flag_as_required("output")
@@ -66,6 +62,13 @@ def main(args):
                 f"{args.model}, so that their losses cannot be compared. Train "
                 "it with the same --palette or --tokenizer."
             )
+        if small.sequence_length != model.sequence_length:
+            raise ValueError(
+                f"--small has {small.sequence_length} tokens an image, not "
+                f"{model.sequence_length} as --model: pass one of as many."
+            )
+    if args.dataset in args.others:
+        print(f"Leaving {args.dataset} out of --others: it is --dataset.")
     output = make_writable_directory(args.output, "--output")
     colours = getattr(tokenizer, "colours", None)
     found = read_sets(args, model, tokenizer)

@@ -83,6 +83,11 @@ def main(args):
     obstacle = why_no_probe(sets.train.labels, sets.test.labels)
     if obstacle:
         raise ValueError(obstacle)
+    if args.alignment and len(sets.validation.labels) < 2:
+        raise ValueError(
+            "--alignment needs two validation images or more, and there is "
+            "one. Raise --evaluation_images, or leave out --alignment."
+        )
     run = training.RunDirectory(args.run_dir)
     run.make_for_results()
 
@@ -108,6 +113,8 @@ def main(args):
         )
     metrics = {"model": args.model, "dataset": args.dataset, **metrics}
     metrics["alignment"] = metrics["attentive"] = None
+    # What follows may fail, and the probes took long.
+    write_json(run / "metrics.json", metrics)
     if args.alignment:
         metrics["alignment"] = evaluation.layer_alignment(
             model, sets.validation, shared_flags.layer_numbers(args.layers)

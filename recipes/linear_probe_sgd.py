@@ -31,8 +31,7 @@ def define_flags():
     flags.DEFINE_bool(
         "concat", False, "One probe of all these layers' features joined."
     )
-    flags.DEFINE_list(
-        "learning_rates",
+    shared_flags.define_learning_rates(
         [str(rate) for rate in probes.LEARNING_RATES],
         "Peak learning rates, all of which are tried at once.",
     )

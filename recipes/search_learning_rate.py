@@ -18,6 +18,7 @@ from absl import flags
 from igpt_keras import program
 from igpt_keras import reports
 from igpt_keras import training
+from igpt_keras.program import shared_flags
 from igpt_keras.storage.json_file import write_json
 
 RECIPES = pathlib.Path(__file__).parent
@@ -44,8 +45,8 @@ def define_flags():
         "the learning rate.",
         required=True,
     )
-    flags.DEFINE_list(
-        "learning_rates", None, "In this order. Defaults to the paper's."
+    shared_flags.define_learning_rates(
+        None, "In this order. Defaults to the paper's."
     )
     flags.DEFINE_string(
         "run_dir", None, "Where trials go, and resume from.", required=True

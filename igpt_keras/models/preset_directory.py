@@ -23,14 +23,7 @@ FORMAT = 2
 CONFIG = "config.json"
 # Not Keras' HDF5, which takes the process down with it when the disk is full.
 WEIGHTS = "model.safetensors"
-# The others are the tokenizer's.
-_FILES = (
-    CONFIG,
-    WEIGHTS,
-    "palette.npy",
-    "vq_vae.json",
-    "vq_vae.safetensors",
-)
+_TOKENIZERS = ("palette.npy", "vq_vae.json", "vq_vae.safetensors")
 _POSITIONS = "embedding/position_embedding"
 _ARCHITECTURE = (
     "vocabulary_size",
@@ -80,7 +73,13 @@ def check_place(directory, model, tokenizer):
             f"{directory} exists and is not a preset. Refusing to replace it; "
             "choose another directory."
         )
-    if tokenizer is not None:
+    if tokenizer is None:
+        if any((directory / name).is_file() for name in _TOKENIZERS):
+            raise ValueError(
+                f"{directory} holds a tokenizer, which would be lost: pass "
+                "tokenizer=..., or choose another directory."
+            )
+    else:
         size = getattr(tokenizer, "vocabulary_size", None)
         if size != model.vocabulary_size:
             raise ValueError(
@@ -123,7 +122,7 @@ def write(directory, arrays, manifest, tokenizer=None):
         manifest: dict of `describe`.
         tokenizer: optional tokenizer to save along.
     """
-    owned = (*_FILES, *replaceable_card(directory))
+    owned = (CONFIG, WEIGHTS, *_TOKENIZERS, *replaceable_card(directory))
     with atomic_directory(directory, owned) as staged:
         write_safetensors(arrays, staged / WEIGHTS)
         digest = file_sha256(staged / WEIGHTS)

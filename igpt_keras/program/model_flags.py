@@ -130,5 +130,11 @@ def define_model(sizes, mask_rate):
         "Next-token prediction, or predicting hidden tokens.",
     )
     shared_flags.define_masks(mask_rate)
+    flags.register_multi_flags_validator(
+        ["objective", "mask_rate"],
+        lambda values: values["objective"] != "bert" or values["mask_rate"] > 0,
+        message="--mask_rate=0 hides no token, and BERT learns from those that "
+        "are hidden. Choose one above 0.",
+    )
     define_variant()
     define_dtype()

@@ -139,6 +139,24 @@ def define_learning_rate(default, explanation):
     )
 
 
+def define_learning_rates(default, explanation):
+    """`--learning_rates`, which the script gets as a list of str."""
+    flags.DEFINE_list("learning_rates", default, explanation)
+    flags.register_validator(
+        "learning_rates",
+        lambda rates: rates is None or _are_learning_rates(rates),
+        message="expected numbers above 0, such as --learning_rates=0.01,0.003",
+    )
+
+
+def _are_learning_rates(rates):
+    try:
+        numbers = [float(rate) for rate in rates]
+    except ValueError:
+        return False
+    return len(numbers) > 0 and all(0 < x < math.inf for x in numbers)
+
+
 def define_adam(beta_1, beta_2):
     """`--beta_1`, `--beta_2`, `--weight_decay`; betas with these defaults."""
     flags.DEFINE_float("beta_1", beta_1, "Adam's first decay.")

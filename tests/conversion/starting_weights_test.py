@@ -42,7 +42,8 @@ def test_opens_every_format_and_says_what_it_is(saved):
         if kind == "keras":
             weights = path / "preset" / "model.safetensors"
             assert start.sha256 == digest(weights)
-            tiny.model(scale=0.2).save_to_preset(path / "preset")
+            other = tiny.model(scale=0.2)
+            other.save_to_preset(path / "preset", tiny.grey_palette())
         elif kind == "huggingface":
             assert start.sha256 == digest(path / "model.safetensors")
             (path / "model.safetensors").write_bytes(b"other")

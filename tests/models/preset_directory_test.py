@@ -155,6 +155,33 @@ def test_refuses_a_tokenizer_of_another_size(tmp_path):
     assert not (tmp_path / "preset").exists()
 
 
+@pytest.mark.parametrize("kind", ["palette", "vq_vae"])
+@pytest.mark.parametrize("with_model", [True, False])
+def test_refuses_to_lose_a_tokenizer(kind, with_model, tmp_path):
+    """Which may be nowhere else; beside a model, or saved alone."""
+    tokenizer = tiny.grey_palette()
+    if kind == "vq_vae":
+        vq_vae = igpt_keras.VQVAE(8, 4, vocabulary_size=11)
+        tokenizer = igpt_keras.VQVAETokenizer(vq_vae)
+    path, model = tmp_path / "preset", tiny.model()
+    if with_model:
+        model.save_to_preset(path, tokenizer=tokenizer)
+    else:
+        path.mkdir()
+        tokenizer.save_to_preset(path)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    for save in (
+        lambda: tiny.model(scale=0.1).save_to_preset(path),
+        lambda: igpt_keras.PresetWriter(model, path),
+    ):
+        with pytest.raises(ValueError, match="holds a tokenizer, which would"):
+            save()
+    assert {f.name: f.read_bytes() for f in path.iterdir()} == before
+    model.save_to_preset(path, tokenizer=tokenizer)
+    opened = type(tokenizer).from_preset(path)
+    assert opened.fingerprint == tokenizer.fingerprint
+
+
 @pytest.mark.parametrize("stop", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("swap", ["system call", "renames"])
 def test_a_stop_at_any_rename_keeps_a_whole_preset(

@@ -16,7 +16,8 @@ def model_of(path, tokenizer, seed, **sizes):
 
     keras.utils.set_random_seed(seed)
     sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, **sizes}
-    model = igpt_keras.IGPT(16, 64, head="normal", **sizes)
+    sizes = {"sequence_length": 64, **sizes}
+    model = igpt_keras.IGPT(16, head="normal", **sizes)
     model.save_to_preset(path, tokenizer=tokenizer)
     return path
 
@@ -75,7 +76,25 @@ def test_models_that_cannot_be_compared(palette, tmp_path):
     flags = {"dataset": "digits", "output": tmp_path / "output"}
     with pytest.raises(ValueError, match="has other tokens than --model"):
         recipe.run("detect_outliers", model=large, small=small, **flags)
+    coarse = model_of(tmp_path / "coarse", palette, 1, sequence_length=16)
+    with pytest.raises(ValueError, match="--small has 16 tokens an image"):
+        recipe.run("detect_outliers", model=large, small=coarse, **flags)
     bert = model_of(tmp_path / "bert", palette, 0, objective="bert")
     with pytest.raises(ValueError, match="is a BERT model"):
         recipe.run("detect_outliers", model=bert, **flags)
     assert not (tmp_path / "output").exists()
+
+
+def test_says_that_the_dataset_is_no_other(palette, tmp_path, capsys):
+    output = tmp_path / "output"
+    recipe.run(
+        "detect_outliers",
+        model=model_of(tmp_path / "model", palette, 0),
+        dataset="digits",
+        images=4,
+        output=output,
+    )
+    found = json.loads((output / "outliers.json").read_text())["sets"]
+    assert list(found) == ["digits", "noise", "upside down", "shuffled"]
+    said = "Leaving digits out of --others: it is --dataset.\n"
+    assert said in capsys.readouterr().out

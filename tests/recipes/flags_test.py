@@ -223,6 +223,18 @@ def test_weights_to_start_from_have_their_own_size(name):
         recipe.parse("pretrain", **flags)
 
 
+@pytest.mark.parametrize("name", ["search_learning_rate", "linear_probe_sgd"])
+@pytest.mark.parametrize(
+    "rates", ["0.01,foo", "0.01,", "", "0", "-0.1", "nan", "inf"]
+)
+def test_learning_rates_are_numbers_above_0(name, rates):
+    flags = {**REQUIRED[name], "learning_rates": rates}
+    with pytest.raises(
+        IllegalFlagValueError, match="--learning_rates=.*expected numbers above"
+    ):
+        recipe.parse(name, **flags)
+
+
 @pytest.mark.parametrize("strategy", ["none", "mirrored"])
 def test_strategy_of_pretrain(strategy, fitted, tmp_path):
     flags = {**PRETRAIN, "strategy": strategy}

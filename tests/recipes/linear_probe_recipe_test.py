@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 
 import igpt_keras  # noqa: E402
 from igpt_keras import data  # noqa: E402
+from igpt_keras import evaluation  # noqa: E402
 from igpt_keras import probes  # noqa: E402
 
 SPLITS = ("train", "validation", "test")
@@ -219,6 +220,10 @@ def test_layers_and_images_that_are_asked_for(preset, tmp_path, capsys):
         ({"neighbors": "5,2000"}, "neighbors=2000 cannot vote"),
         ({"attentive": "4"}, "layers must be of 0 to 3"),
         ({"attentive": "all"}, "expected layers, such as"),
+        (
+            {"alignment": True, "evaluation_images": 1},
+            "--alignment needs two validation images or more",
+        ),
         ({"concat": 5}, "concat=5 layers cannot be joined"),
         ({"palette": "two"}, "has 2 tokens and the model a vocabulary of 11"),
         ({"dataset": "folder"}, "22 of 22 have no label"),
@@ -241,6 +246,26 @@ def test_refuses(changes, message, preset, tmp_path):
     arguments = {"model": preset, "dataset": "digits", **changes}
     with pytest.raises((ValueError, flags.Error), match=message):
         linear_probe(**arguments, run_dir=tmp_path / "run")
+
+
+def test_probes_outlast_other_readings_that_fail(preset, tmp_path, monkeypatch):
+    def fails(*args):
+        raise ValueError("as it should")
+
+    monkeypatch.setattr(evaluation, "layer_alignment", fails)
+    with pytest.raises(ValueError, match="as it should"):
+        linear_probe(
+            model=preset,
+            dataset="digits",
+            layers="1",
+            probe_images=50,
+            evaluation_images=20,
+            alignment=True,
+            run_dir=tmp_path / "run",
+        )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row["layer"] for row in metrics["probe"]] == [1]
+    assert metrics["alignment"] is None
 
 
 def test_bert_votes_under_masks(tmp_path, capsys):

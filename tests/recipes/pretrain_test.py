@@ -392,6 +392,8 @@ def test_dry_run_of_the_largest(tmp_path):
         ({"probe_layers": "first"}, "expected layers, such as"),
         ({"palette": "none.npy"}, "No palette at 'none.npy'"),
         ({"fold_validation": True, "patience": 2}, "Leave out --patience"),
+        ({"objective": "bert", "mask_rate": 0}, "hides no token"),
+        ({"objective": "bert", "mask_rate": "nan"}, "hides no token"),
     ],
 )
 def test_refuses_settings_that_do_not_fit(changes, message):
@@ -492,7 +494,7 @@ def test_starts_from_weights(finished, tmp_path, capsys):
         run(tmp_path / "run", **{**flags, "init": None, "preset": "igpt_nano"})
     moved = igpt_keras.IGPT.from_preset(path / "preset")
     moved.head.kernel.assign(moved.head.kernel + 1)
-    moved.save_to_preset(source)
+    moved.save_to_preset(source, tokenizer=igpt_keras.open_weights(source)[1])
     with pytest.raises(ValueError, match="init_sha256: '"):
         run(tmp_path / "run", **flags)
     shutil.rmtree(source)
