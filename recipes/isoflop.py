@@ -89,6 +89,9 @@ def main(args):
     rows = reports.isoflop_plan(plan, args.throughput)
     print(reports.table(rows), flush=True)
     if args.dry_run:
+        if needs and not (root / needs[0].name / "palette.npy").is_file():
+            colours = tokens["vocabulary_size"]
+            print(f"Of {colours} colours; the fitted palette may have fewer.")
         return
     runs = [*needs, *(member["run"] for member in plan)]
     try:

@@ -49,6 +49,8 @@ def main(args):
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
         print(reports.describe_run(vars(args)))
+        if given is None:
+            print("\nThe fitted palette may have fewer colours.")
         return
     train = splits["train"]
     started = run.begin(vars(args), train.fingerprint)

@@ -32,6 +32,7 @@ _OF_PALETTE = (
 _PIXELS_PER_COLOUR = 5000
 # The default of `pretrain.py`.
 _COLOURS = 512
+_WHOLE = ("input_resolution", "vocabulary_size", "batch_size")
 
 
 def read_pretraining(command):
@@ -68,13 +69,19 @@ def read_pretraining(command):
         if flag in found:
             raise ValueError(f"--command has --{flag}: {reason}. Leave it out.")
     for flag in ("dataset", "preset"):
-        if flag not in found:
-            raise ValueError(f"--command has no --{flag}, which runs need.")
+        if found.get(flag, True) is True:
+            raise ValueError(f"--command has no --{flag}=..., which runs need.")
     if found["preset"] not in presets.IGPT:
         raise ValueError(
             f"--command has --preset={found['preset']}, and there are "
             f"{', '.join(presets.IGPT)}."
         )
+    for flag in _WHOLE:
+        if not str(found.get(flag, 1)).isdecimal():
+            raise ValueError(
+                f"--command has --{flag}={found[flag]}: expected a whole "
+                "number."
+            )
     return found
 
 

@@ -377,6 +377,7 @@ def test_dry_run_of_the_largest(tmp_path):
     assert "tokens per step         65,536" in result.stdout
     images = "1,295 train, 143 validation, 359 test images of 10 classes\n"
     assert images in result.stdout
+    assert "The fitted palette may have fewer colours." in result.stdout
     assert not list(tmp_path.iterdir())
 
 

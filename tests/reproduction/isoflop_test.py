@@ -90,6 +90,9 @@ def test_reads_commands():
     }
 
 
+COMMAND = "pretrain.py --preset=igpt_nano --dataset=digits"
+
+
 @pytest.mark.parametrize(
     "command, message",
     [
@@ -98,6 +101,9 @@ def test_reads_commands():
         ("pretrain.py --dataset digits", "Write its flags as --name=value"),
         ("pretrain.py --dataset=digits", "no --preset"),
         ("pretrain.py --preset=igpt_nano", "no --dataset"),
+        ("pretrain.py --preset=igpt_nano --dataset", "no --dataset=..."),
+        (f"{COMMAND} --batch_size=abc", "--batch_size=abc: expected a whole"),
+        (f"{COMMAND} --vocabulary_size", "size=True: expected a whole"),
         ("pretrain.py --preset=x --dataset=digits", "there are igpt_nano"),
         *(
             (f"pretrain.py --{flag}=1", f"--command has --{flag}: ")
