@@ -48,13 +48,11 @@ def main(args):
     given, weights, splits, probe_splits = open_start(args, run)
     print(reports.describe_splits(splits), flush=True)
     if args.dry_run:
-        print(reports.describe_run(vars(args)))
-        if given is None:
-            print("\nThe fitted palette may have fewer colours.")
+        note = "" if given else "\nThe fitted palette may have fewer colours."
+        print(reports.describe_run(vars(args)) + note)
         return
     train = splits["train"]
-    started = run.begin(vars(args), train.fingerprint)
-    if given is None and not started:
+    if not run.begin(vars(args), train.fingerprint) and given is None:
         print(f"Fitting a palette of {args.vocabulary_size} colours.")
     tokenizer = program.call(
         training.keep_run_tokenizer, args, run=run, train=train, tokenizer=given
