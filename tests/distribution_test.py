@@ -54,6 +54,18 @@ for case in cases:
                 assert "Cast the mask to int32" in str(error)
             else:
                 raise SystemExit("a bool mask was taken")
+    if replicas == "2":
+        few = [
+            keras.tree.map_structure(lambda x: x[:7], x)
+            for x in (inputs, targets)
+        ]
+        for method in (model.fit, model.evaluate):
+            try:
+                method(*few, verbose=0)
+            except ValueError as error:
+                assert "The first batch has 7 images for 2" in str(error)
+            else:
+                raise SystemExit("an uneven first batch was taken")
     # The last batch is of three: on two replicas, of three and of none.
     train = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(8)
     probe_set = tf.data.Dataset.from_tensor_slices((token_ids, labels))

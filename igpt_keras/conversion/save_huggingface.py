@@ -34,7 +34,8 @@ def save_huggingface(model, directory, palette=None, verbose=0):
     Raises:
         ValueError: for a BERT model, which Hugging Face cannot run, a palette
             of another size than the vocabulary, weights that are not finite,
-            and a `directory` that holds something else.
+            and a `directory` that holds something else, or a palette that is
+            not given again.
     """
     igpt = getattr(model, "igpt", model)
     directory = user_path(directory)
@@ -61,6 +62,11 @@ def save_huggingface(model, directory, palette=None, verbose=0):
         raise ValueError(
             f"{directory} exists and is no Hugging Face Image GPT. Refusing to "
             "replace it; choose another directory."
+        )
+    if palette is None and (directory / PROCESSOR).is_file():
+        raise ValueError(
+            f"{directory} holds a palette, which would be lost: pass "
+            "palette=..., or choose another directory."
         )
     check_exportable(model)
     tensors = huggingface_format.named_tensors(model, igpt.sequence_length)

@@ -7,6 +7,7 @@ from igpt_keras.backend import concrete
 from igpt_keras.backend import evaluate_on_mesh
 from igpt_keras.backend import num_replicas
 from igpt_keras.backend import on_mesh
+from igpt_keras.layers.check_shares import check_array_shares
 from igpt_keras.models.check_replicas import check_replicas
 
 
@@ -52,11 +53,15 @@ class CheckedModel(keras.Model):
     ):
         y, kwargs = self._check_data(x, y, kwargs)
         validation = kwargs.get("validation_data")
+        split = kwargs.get("validation_split") if validation is None else 0
+        validation_batch_size = kwargs.get("validation_batch_size")
+        self._check_shares(x, batch_size, split, validation_batch_size)
         if isinstance(validation, (list, tuple)):
             names = ("x", "y", "sample_weight")
             named = dict(zip(names, validation))
             val_x, val_y = named.pop("x", None), named.pop("y", None)
             val_y, named = self._check_data(val_x, val_y, named)
+            self._check_shares(val_x, validation_batch_size or batch_size)
             kwargs["validation_data"] = (val_x, val_y, *named.values())
         elif validation is not None:
             self._check_data(validation, None, {})
@@ -68,6 +73,7 @@ class CheckedModel(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         y, kwargs = self._check_data(x, y, kwargs)
+        self._check_shares(x, *args[:1] or [kwargs.get("batch_size")])
         if on_mesh() and hasattr(x, "element_spec") and not args:
             result = evaluate_on_mesh(self, x)
             if not kwargs.get("return_dict"):
@@ -135,6 +141,12 @@ class CheckedModel(keras.Model):
         if weight is not None:
             self.check_weights(weight)
         return y, arguments
+
+    def _check_shares(self, x, *sizes):
+        """`check_array_shares`, if `x` is arrays and not what yields them."""
+        first = keras.tree.flatten(x)[0]
+        if is_known(first):
+            check_array_shares(self, first.shape[0], *sizes)
 
     def _check_x(self, x):
         """Whether `x` is a batch's inputs and not what yields batches."""

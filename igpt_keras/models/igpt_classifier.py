@@ -146,9 +146,13 @@ class IGPTClassifier(CheckedModel):
     def get_compile_config(self):
         if not self.compiled:
             return None
-        # Loss and metrics are this class's own.
+        # The losses are this class's own.
+        given = super().get_compile_config()
         return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer)
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "metrics": given["metrics"]["class_logits"],
+            "weighted_metrics": given["weighted_metrics"]["class_logits"],
+            "steps_per_execution": given["steps_per_execution"],
         }
 
     def compile_from_config(self, config):

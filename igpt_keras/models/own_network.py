@@ -5,6 +5,7 @@ imported because a file names it.
 """
 
 import inspect
+import types
 
 import keras
 
@@ -59,13 +60,37 @@ def _code(thing):
     Without names of files and numbers of lines.
     """
     if inspect.isclass(thing):
-        parts = {name: _code(part) for name, part in vars(thing).items()}
-        return {name: code for name, code in parts.items() if code}
+        parts = vars(thing).items()
+        codes = {name: _code(part) for name, part in parts}
+        # Python's own say where a definition stands.
+        values = {n: _value(x) for n, x in parts if not n.startswith("__")}
+        bases = [(_value(base), _code(base)) for base in thing.__bases__]
+        return {n: code for n, code in codes.items() if code}, values, bases
     code = getattr(thing, "__code__", thing)
     if not inspect.iscode(code):
         return None
     constants = [_code(x) or repr(x) for x in code.co_consts]
-    return code.co_code, code.co_names, constants
+    return code.co_code, code.co_names, constants, _given(thing)
+
+
+def _given(function):
+    """Values of a function's defaults and of what it closes over."""
+    cells = getattr(function, "__closure__", None) or ()
+    values = [c.cell_contents for c in cells if c != types.CellType()]
+    defaults = getattr(function, "__defaults__", None) or ()
+    keywords = getattr(function, "__kwdefaults__", None) or {}
+    named = {name: _value(x) for name, x in keywords.items()}
+    return [_value(x) for x in (*values, *defaults)], named
+
+
+def _value(thing):
+    """A plain value, or the name of a class or function."""
+    if isinstance(thing, tuple):
+        return [_value(x) for x in thing]
+    if isinstance(thing, (bool, int, float, str, type(None))):
+        # Which tells 1 from True, and not one NaN from another.
+        return repr(thing)
+    return _place(thing)
 
 
 def check_arguments(cls, config):

@@ -5,12 +5,12 @@ On JAX an error inside `call` costs weights.
 
 import inspect
 import itertools
-import math
 import types
 
 import keras
 
-from igpt_keras.backend import num_replicas
+from igpt_keras.layers.check_shares import check_array_shares
+from igpt_keras.layers.check_shares import check_shares
 
 
 def refuse_weights(name="sample_weight"):
@@ -43,20 +43,18 @@ def checked_arguments(vq_vae, method, x, args, kwargs):
     for name in ("sample_weight", "class_weight"):
         if given.get(name) is not None:
             refuse_weights(name)
-    batch_size = given.get("batch_size") or 32
-    split = given.get("validation_split") or 0
-    given["x"] = _checked(vq_vae, method, x, batch_size, 1 - split)
-    if split and hasattr(x, "shape"):
-        _checked(vq_vae, method, x, batch_size, split)
+    names = ("batch_size", "validation_split", "validation_batch_size")
+    sizes = [given.get(name) for name in names]
+    given["x"] = _checked(vq_vae, method, x, *sizes)
     if given.get("validation_data") is not None:
-        batch_size = given.get("validation_batch_size") or batch_size
+        batch_size = given.get("validation_batch_size") or sizes[0]
         given["validation_data"] = _checked(
             vq_vae, method, given["validation_data"], batch_size
         )
     return given
 
 
-def _checked(vq_vae, method, data, batch_size, share=1):
+def _checked(vq_vae, method, data, *sizes):
     """`data`, with its first batch looked at."""
     is_array = False
     if isinstance(data, types.GeneratorType):
@@ -78,39 +76,10 @@ def _checked(vq_vae, method, data, batch_size, share=1):
     vq_vae.check_images(images)
     if method.__name__ in ("fit", "evaluate"):
         if is_array:
-            count = math.floor(share * images.shape[0])
-            batches = {"first": min(batch_size, count)}
-            batches["last"] = count % batch_size
+            check_array_shares(vq_vae, images.shape[0], *sizes)
         else:
-            batches = {"first": images.shape[0]}
-        _check_shares(vq_vae, data, batches)
+            check_shares(vq_vae, data, {"first": images.shape[0]})
     return data
-
-
-def _check_shares(vq_vae, data, batches):
-    """Raises a `ValueError` if replicas cannot share batches of these sizes."""
-    if keras.backend.backend() == "jax":
-        distribution = keras.distribution.distribution()
-        if not isinstance(distribution, keras.distribution.DataParallel):
-            return
-        replicas = distribution.device_mesh.shape[0]
-    else:
-        replicas = num_replicas(vq_vae)
-        # Later ones need not be even.
-        batches = {"first": batches["first"]}
-    if replicas == 1:
-        return
-    for name, count in batches.items():
-        if count is None:
-            first = next(iter(data))
-            first = first[0] if isinstance(first, (tuple, list)) else first
-            count = first.shape[0]
-        if count % replicas:
-            raise ValueError(
-                f"The {name} batch has {count} images for {replicas} replicas, "
-                "which must share it evenly. Choose a batch size, or number of "
-                f"images, that is a multiple of {replicas}."
-            )
 
 
 def _continued(first, rest):

@@ -140,3 +140,13 @@ def test_refuses(tmp_path):
     with pytest.raises(ValueError, match="head/kernel is not finite"):
         igpt_keras.save_huggingface(model, tmp_path / "nan")
     assert {p.name for p in tmp_path.iterdir()} == {"thesis", "preset"}
+
+
+def test_a_palette_is_not_lost(tmp_path):
+    model = tiny.model()
+    igpt_keras.save_huggingface(model, tmp_path / "saved", PALETTE)
+    with pytest.raises(ValueError, match="holds a palette, which would be"):
+        igpt_keras.save_huggingface(model, tmp_path / "saved")
+    kept = igpt_keras.load_huggingface_palette(tmp_path / "saved")
+    np.testing.assert_array_equal(kept.palette, PALETTE)
+    igpt_keras.save_huggingface(model, tmp_path / "saved", PALETTE[::-1])

@@ -96,6 +96,22 @@ def test_keras_saving_round_trip(tmp_path):
         model(token_ids + 11)
 
 
+@pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
+def test_what_is_measured_comes_back(kind, tmp_path):
+    model, token_ids = classifier(), tiny.token_ids()
+    measured = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)]
+    model.compile("sgd", **{kind: measured}, steps_per_execution=2)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    results = [
+        m.evaluate(token_ids, LABELS, return_dict=True, verbose=0)
+        for m in (model, copy)
+    ]
+    assert any("top_k" in name for name in results[0])
+    assert results[1] == pytest.approx(results[0], rel=1e-5)
+    assert copy.steps_per_execution == 2
+
+
 def test_refuses_bad_arguments():
     model = tiny.model()
     with pytest.raises(ValueError, match="model must be an IGPT"):

@@ -459,6 +459,61 @@ def test_a_cell_that_was_edited_is_not_saved_as_the_new_one(tmp_path):
         model.save_to_preset(tmp_path / "other")
 
 
+CELL = """
+def scaled_by(factor):
+    class CellBlock({base}):
+        scale = {attribute}
+        sizes = {sizes}
+        part = {part}
+
+        def activation(self, x, s={default}, *, t={keyword}):
+            return x * s * t * factor * self.scale
+    return CellBlock
+CellBlock = scaled_by({closed})
+"""
+FIRST = {
+    "base": "TransformerBlock",
+    "attribute": "1.0",
+    "sizes": "(1, None)",
+    "part": "float",
+    "default": "1.0",
+    "keyword": "1.0",
+    "closed": "1.0",
+}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"base": "ReLUBlock"},
+        {"attribute": "3.0"},
+        {"sizes": "(2, None)"},
+        {"part": "int"},
+        {"default": "3.0"},
+        {"keyword": "3.0"},
+        {"closed": "3.0"},
+    ],
+    ids=lambda edit: next(iter(edit)),
+)
+def test_an_edited_value_is_not_saved_as_the_new_one(edit, tmp_path):
+    def run(values):
+        names = {
+            "__name__": "cell",
+            "TransformerBlock": TransformerBlock,
+            "ReLUBlock": ReLUBlock,
+        }
+        exec(CELL.format(**values), names)
+        package = keras.saving.register_keras_serializable("cell")
+        return package(names["CellBlock"])
+
+    model = own_model(block=run(FIRST))
+    run(FIRST)
+    model.save_to_preset(tmp_path / "same")
+    run({**FIRST, **edit})
+    with pytest.raises(ValueError, match="was defined again, and differently"):
+        model.save_to_preset(tmp_path / "other")
+
+
 def test_a_class_that_sets_its_arguments_itself_hears_how(tmp_path):
     ReLUModel(**tiny.SIZE).save_to_preset(tmp_path / "preset")
     with pytest.raises(
