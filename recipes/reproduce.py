@@ -90,15 +90,14 @@ def main(args):
     def draw():
         output = user_path(args.output)
         copies = output / "runs" / args.scale
-        reproduction.copy_results(runs, root, copies)
-        results = reproduction.read_results(runs, copies)
-        here = reproduction.read_results(runs, root)
+        here = reproduction.copy_results(runs, root, copies)
         drawn = output / f"{name}_{args.scale}.json"
         if lost := reproduction.runs_without_copy(drawn, copies):
             return (
                 f"{drawn} is left as it is: of {', '.join(lost)} in it there "
                 f"is no copy in {copies}. Choose another --output."
             )
+        results = reproduction.read_results(runs, copies)
         if elsewhere := [name for name in results if name not in here]:
             print(f"\nFrom earlier copies in {copies}: {', '.join(elsewhere)}.")
         return reproduction.write_page(

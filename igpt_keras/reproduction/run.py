@@ -146,7 +146,11 @@ def copy_results(runs, root, directory):
         runs: list of `Run`, of which those that came to their end are copied.
         root: path of the directory of all runs.
         directory: path of the directory of the copies, another root.
+
+    Returns:
+        list of str, the names of those.
     """
+    copied = []
     for run in runs:
         source, copy = (pathlib.Path(d) / run.name for d in (root, directory))
         if not (source / RECORD).is_file():
@@ -155,6 +159,8 @@ def copy_results(runs, root, directory):
         for name in RESULTS:
             if (source / name).is_file():
                 shutil.copyfile(source / name, copy / name)
+        copied.append(run.name)
+    return copied
 
 
 def runs_without_copy(page, directory):

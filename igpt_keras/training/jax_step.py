@@ -4,6 +4,7 @@ import numpy as np
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import on_mesh
 from igpt_keras.backend import place_batch
+from igpt_keras.training.batch_loss import batch_loss
 from igpt_keras.training.batch_part import batch_part
 from igpt_keras.training.processes import any_process
 from igpt_keras.training.processes import share_of_data
@@ -133,14 +134,9 @@ class JaxStep:
         model = self.model
         before = zip(self._variables(), (trainable, others, optimizer, metrics))
         mapping = [pair for names in before for pair in zip(*names)]
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         with keras.StatelessScope(mapping) as scope:
-            outputs = model(x, training=True)
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=outputs, sample_weight=weight, training=True
-            )
+            loss = batch_loss(model, batch)
             scaled = model.optimizer.scale_loss(loss)
-            model.compute_metrics(x, y, outputs, sample_weight=weight)
         others, metrics = (
             [scope.get_current_value(variable) for variable in variables]
             for variables in (

@@ -2,6 +2,7 @@ import keras
 
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import num_replicas
+from igpt_keras.training.batch_loss import batch_loss
 from igpt_keras.training.batch_part import batch_part
 
 
@@ -115,15 +116,10 @@ class TensorFlowStep:
         import tensorflow as tf
 
         model = self.model
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         with tf.GradientTape() as tape:
-            outputs = model(x, training=True)
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=outputs, sample_weight=weight, training=True
-            )
+            loss = batch_loss(model, batch)
             scaled = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, model.trainable_variables)
-        model.compute_metrics(x, y, outputs, sample_weight=weight)
         # A variable without one has a zero.
         return loss, [
             tf.zeros_like(v) if g is None else tf.convert_to_tensor(g)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from igpt_keras.training.batch_loss import batch_loss
 from igpt_keras.training.batch_part import batch_part
 
 
@@ -52,7 +53,7 @@ class TorchStep:
                 taken = keras.tree.map_structure(
                     lambda x: batch_part(x, part, count), batch
                 )
-            loss = self._loss(taken) / count
+            loss = batch_loss(model, taken) / count
             # Gradients are added to those of the parts before.
             model.optimizer.scale_loss(loss).backward()
             total += float(loss)
@@ -64,13 +65,3 @@ class TorchStep:
         with torch.no_grad():
             model.optimizer.apply(gradients, variables)
         return total
-
-    def _loss(self, batch):
-        model = self.model
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        outputs = model(x, training=True)
-        loss = model.compute_loss(
-            x=x, y=y, y_pred=outputs, sample_weight=weight, training=True
-        )
-        model.compute_metrics(x, y, outputs, sample_weight=weight)
-        return loss

@@ -58,5 +58,9 @@ def test_later_batches_need_not_be_even(monkeypatch):
     model.compile("sgd")
     monkeypatch.setattr(module, "num_replicas", lambda model: 2)
     few = {**images(7), "batch_size": 4, "verbose": 0}
-    model.fit(**few, validation_data=(TOKEN_IDS[:5], TOKEN_IDS[:5]))
-    model.evaluate(**few)
+    validation = TOKEN_IDS[:5], TOKEN_IDS[:5]
+    history = model.fit(**few, validation_data=validation).history
+    (found,) = history["val_loss"]
+    expected = model.evaluate(*validation, batch_size=4, verbose=0)
+    np.testing.assert_allclose(found, expected)
+    assert np.isfinite(model.evaluate(**few))
