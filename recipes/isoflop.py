@@ -71,21 +71,13 @@ def define_flags():
 def main(args):
     command = reproduction.read_pretraining(args.command)
     root = user_path(args.run_dir)
-    needs, given, tokens = reproduction.shared_tokens(command, root)
+    needs, tokens, plan = make_plan(args, command, root)
     if not args.dry_run:
         make_writable_directory(root, "--run_dir")
         output = make_writable_directory(args.output, "--output")
         for run in needs:
             reproduction.execute(run, root, RECIPES, {})
-        _, given, tokens = reproduction.shared_tokens(command, root)
-    plan = reproduction.plan_isoflop(
-        [float(x) for x in args.budgets],
-        program.call(reproduction.isoflop_sizes, args, count=args.sizes),
-        given,
-        tokens["vocabulary_size"],
-        tokens["model_resolution"],
-        tuple(needs),
-    )
+        needs, tokens, plan = make_plan(args, command, root)
     rows = reports.isoflop_plan(plan, args.throughput)
     print(reports.table(rows), flush=True)
     if args.dry_run:
@@ -103,6 +95,19 @@ def main(args):
         resolution = tokens["input_resolution"]
         title = f"IsoFLOP curves of {command['dataset']}"
         draw(output, f"{title} at {resolution}x{resolution}", plan, runs, root)
+
+
+def make_plan(args, command, root):
+    needs, given, tokens = reproduction.shared_tokens(command, root)
+    plan = reproduction.plan_isoflop(
+        [float(x) for x in args.budgets],
+        program.call(reproduction.isoflop_sizes, args, count=args.sizes),
+        given,
+        tokens["vocabulary_size"],
+        tokens["model_resolution"],
+        tuple(needs),
+    )
+    return needs, tokens, plan
 
 
 def are_budgets(budgets):

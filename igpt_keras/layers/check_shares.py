@@ -30,9 +30,7 @@ def check_shares(model, data, batches):
         return
     for name, count in batches.items():
         if count is None:
-            first = next(iter(data))
-            first = first[0] if isinstance(first, (tuple, list)) else first
-            count = first.shape[0]
+            count = keras.tree.flatten(next(iter(data)))[0].shape[0]
         if count % replicas:
             raise ValueError(
                 f"The {name} batch has {count} images for {replicas} replicas, "

@@ -8,6 +8,7 @@ from igpt_keras.backend import evaluate_on_mesh
 from igpt_keras.backend import num_replicas
 from igpt_keras.backend import on_mesh
 from igpt_keras.layers.check_shares import check_array_shares
+from igpt_keras.layers.check_shares import check_shares
 from igpt_keras.models.check_replicas import check_replicas
 
 
@@ -65,6 +66,8 @@ class CheckedModel(keras.Model):
             kwargs["validation_data"] = (val_x, val_y, *named.values())
         elif validation is not None:
             self._check_data(validation, None, {})
+            if not on_mesh():
+                self._check_shares(validation)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks or []), _NameNaN()]
         return super().fit(
@@ -73,12 +76,13 @@ class CheckedModel(keras.Model):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         y, kwargs = self._check_data(x, y, kwargs)
-        self._check_shares(x, *args[:1] or [kwargs.get("batch_size")])
         if on_mesh() and hasattr(x, "element_spec") and not args:
+            # Which takes uneven batches.
             result = evaluate_on_mesh(self, x)
             if not kwargs.get("return_dict"):
                 result = self._flatten_metrics_in_order(result)
         else:
+            self._check_shares(x, *args[:1] or [kwargs.get("batch_size")])
             result = super().evaluate(x, y, *args, **kwargs)
         loss = result["loss"] if isinstance(result, dict) else result
         _name_nan(np.ravel(loss)[0])
@@ -143,10 +147,14 @@ class CheckedModel(keras.Model):
         return y, arguments
 
     def _check_shares(self, x, *sizes):
-        """`check_array_shares`, if `x` is arrays and not what yields them."""
-        first = keras.tree.flatten(x)[0]
-        if is_known(first):
+        """`check_shares` of arrays and of what `tf.data` yields."""
+        first = keras.tree.flatten(getattr(x, "element_spec", x))[0]
+        if not is_known(first):
+            return
+        if first is keras.tree.flatten(x)[0]:
             check_array_shares(self, first.shape[0], *sizes)
+        else:
+            check_shares(self, x, {"first": first.shape[0]})
 
     def _check_x(self, x):
         """Whether `x` is a batch's inputs and not what yields batches."""

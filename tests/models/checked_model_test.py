@@ -42,6 +42,31 @@ def test_a_first_batch_that_replicas_cannot_share(
     np.testing.assert_array_equal(tiny.array(model.head.kernel), before)
 
 
+@pytest.mark.parametrize("objective", ["autoregressive", "bert"])
+def test_datasets_whose_first_batch_replicas_cannot_share(
+    objective, monkeypatch
+):
+    tf = pytest.importorskip("tensorflow")
+    model = tiny.model(num_layers=1, objective=objective)
+    model.compile("sgd")
+    monkeypatch.setattr(module, "num_replicas", lambda model: 2)
+
+    def dataset(count):
+        x = TOKEN_IDS[:count]
+        mask = np.ones_like(x)
+        inputs = {"token_ids": x, "mask": mask} if objective == "bert" else x
+        return tf.data.Dataset.from_tensor_slices((inputs, x)).batch(4)
+
+    for method, arguments in (
+        ("fit", {"x": dataset(3)}),
+        ("fit", {"x": dataset(4), "validation_data": dataset(3)}),
+        ("evaluate", {"x": dataset(3)}),
+    ):
+        with pytest.raises(ValueError, match="has 3 images for 2 replicas"):
+            getattr(model, method)(**arguments, verbose=0)
+    assert np.isfinite(model.evaluate(dataset(7), verbose=0))
+
+
 def test_a_classifier_says_it_too(monkeypatch):
     model = igpt_keras.IGPTClassifier(tiny.model(num_layers=1), 3)
     model.compile("sgd")

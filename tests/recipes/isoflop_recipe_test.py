@@ -138,6 +138,13 @@ def test_a_run_that_fails_leaves_the_rest_drawn(trained, tmp_path, monkeypatch):
     assert "budgets with an optimum: 0" in text
 
 
+def test_too_small_a_budget_trains_no_palette(trained, tmp_path):
+    study = {**STUDY, "run_dir": tmp_path / "runs", "output": tmp_path / "page"}
+    with pytest.raises(ValueError, match="budget"):
+        recipe.run("isoflop", **{**study, "budgets": "1e9,10"})
+    assert not trained and not list(tmp_path.iterdir())
+
+
 class Stop(Exception):
     pass
 
