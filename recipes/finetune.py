@@ -36,7 +36,7 @@ def define_flags():
         text = f"Weight of {loss}."
         flags.DEFINE_float(f"{name}_weight", 1.0, text, lower_bound=0)
     for name, least, explanation in (
-        ("head_layer", 0, "Layer that is classified by. Default: the last."),
+        ("head_layer", 0, "Layer to classify by. Default: --model's or last."),
         ("labels_per_class", 1, "Train on so many images of each class."),
     ):
         flags.DEFINE_integer(name, None, explanation, lower_bound=least)

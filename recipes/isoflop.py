@@ -35,8 +35,8 @@ def define_flags():
     flags.DEFINE_string(
         "command",
         None,
-        "What is run: pretrain.py with flags as --name=value, without sizes, "
-        "steps and --run_dir.",
+        "What is run: pretrain.py with --dataset, --preset and others, as "
+        "--name=value, but no sizes, no --run_dir, no steps nor their periods.",
         required=True,
     )
     flags.DEFINE_list(

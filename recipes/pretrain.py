@@ -4,10 +4,10 @@
         --run_dir=runs/digits
 
 Ctrl-C and the same command again continue the run. Paper sections 3.1 to 3.4;
-defaults are those of Table 5 for the chosen preset. What the run leaves in
-`--run_dir` is listed when it ends; curves: `tensorboard --logdir=RUN_DIR`.
-Meanwhile other recipes open its best weights by `--model=RUN_DIR`. `--init`
-starts from weights instead of fresh ones.
+defaults are the paper's for its presets, ours for the others. What the run
+leaves in `--run_dir` is listed at its end; curves: `tensorboard
+--logdir=RUN_DIR`. Meanwhile other recipes open its best weights by
+`--model=RUN_DIR`. `--init` starts from weights instead of fresh ones.
 """
 
 import igpt_keras
@@ -23,7 +23,11 @@ from igpt_keras.storage.json_file import write_json
 
 def define_flags():
     shared_flags.define_data(shared_flags.EVERY_DATASET)
-    shared_flags.define_input_resolution(least=2)
+    shared_flags.define_input_resolution(
+        explanation="Side of the images. Defaults to that of --init or "
+        "--tokenizer, or else to 8 for digits, 12 for placed_digits and 32.",
+        least=2,
+    )
     program.model_flags.define_model(presets.IGPT, presets.BERT_MASK_RATE)
     shared_flags.define_tokenizer()
     shared_flags.define_schedule(presets.ADAM_BETA_1, presets.ADAM_BETA_2)

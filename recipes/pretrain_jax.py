@@ -6,8 +6,9 @@
 The devices are a mesh of `--data_parallel` by `--model_parallel`: the first
 share each batch, the second each weight, for networks that are larger than a
 device; see `training.igpt_layout_map`. Without either all devices share the
-batch. All else, flags, logs and checkpoints, is as for `pretrain.py`, which
-goes on with a run that was begun here, and the other way round.
+batch. All else, flags (but `--strategy` and `--tpu`), logs and checkpoints, is
+as for `pretrain.py`, which goes on with a run that was begun here, and the
+other way round. `--preset` is needed beside `--init` too.
 
 On several hosts start it on each with the same flags, `--job_addresses` (of all
 hosts, or of the first), `--num_processes` and an own `--process_id`, or with

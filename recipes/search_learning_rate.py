@@ -41,8 +41,8 @@ def define_flags():
     flags.DEFINE_string(
         "command",
         None,
-        f"What to run: {', '.join(KINDS)}, with its flags but --run_dir and "
-        "the learning rate.",
+        f"What to run: {', '.join(KINDS)}, with its flags but --run_dir, "
+        "--dry_run, --fold_validation and the learning rate.",
         required=True,
     )
     shared_flags.define_learning_rates(

@@ -50,7 +50,7 @@ def define_flags():
     shared_flags.define_evaluation()
     shared_flags.define_run(
         "weights, order, crops and revived codes",
-        "Steps of an epoch. Default: a tenth of the steps, 10,000 at most.",
+        "Steps of an epoch. Default: the steps in 10 parts, 10,000 at most.",
         run_dir="runs/vq_vae",
     )
 

@@ -32,10 +32,11 @@ def save_huggingface(model, directory, palette=None, verbose=0):
         verbose: 0 or 1. Whether to show a progress bar. Defaults to 0.
 
     Raises:
-        ValueError: for a BERT model, which Hugging Face cannot run, a palette
-            of another size than the vocabulary, weights that are not finite,
-            and a `directory` that holds something else, or a palette that is
-            not given again.
+        ValueError: for a BERT model, another order or attention, and a class
+            head on an earlier layer, which Hugging Face cannot run; classes of
+            your own; weights that are not finite, LoRA's or quantized; a
+            palette of another size than the vocabulary; and a `directory` that
+            holds something else, or a palette that is not given again.
     """
     igpt = getattr(model, "igpt", model)
     directory = user_path(directory)

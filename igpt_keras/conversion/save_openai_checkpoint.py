@@ -21,7 +21,9 @@ def save_openai_checkpoint(model, path, verbose=0):
 
     Raises:
         ValueError: if `path` is a directory, there is such a checkpoint
-            already, or the weights are not finite.
+            already, weights are not finite, LoRA's or quantized, or the network
+            is another than the released code's: of another order or attention,
+            of classes of your own, or with a class head on an earlier layer.
         ImportError: if TensorFlow is not installed; its writer is used.
     """
     tf = import_tensorflow("Writing")

@@ -17,7 +17,7 @@ def draw_prefixes(
         dataset: `tf.data.Dataset` of batches `(token_ids, labels)`, int
             `(B, N)`.
         seed: int. Defaults to 0.
-        start_step: int. Number of the dataset's first batch.
+        start_step: int. Number of the dataset's first batch. Defaults to 0.
         labels: bool. Whether the dataset's labels are the targets, for
             fine-tuning. Defaults to `False`: the targets are the token ids.
         input_context: `tf.distribute.InputContext` that the dataset was made

@@ -23,7 +23,7 @@ def mask_tokens(
             `(B, N)`.
         mask_rate: float in [0, 1]. Defaults to the paper's 0.15.
         seed: int. Defaults to 0.
-        start_step: int. Number of the dataset's first batch.
+        start_step: int. Number of the dataset's first batch. Defaults to 0.
         labels: bool. Whether the dataset's labels are the targets, for
             fine-tuning and for probes, which see masks too (section 4.6).
             Defaults to `False`: the targets are the token ids.

@@ -128,6 +128,7 @@ def average_losses(losses, is_palette=True):
     Args:
         losses: float array `(K, M)`, nats per token of each image.
         is_palette: bool. Whether tokens are colours, of three channels.
+            Defaults to `True`.
 
     Returns:
         dict of `all_images`, and `whole_batches`: whole batches of 64, as the

@@ -56,12 +56,12 @@ class IGPT(CheckedModel):
     Args:
         vocabulary_size: int. Number of tokens, `V`. Defaults to 512.
         sequence_length: int. Tokens per image, `N`. Defaults to 1024.
-        num_layers: int. Number of blocks, `L`.
-        num_heads: int. Attention heads; must divide `hidden_dim`.
-        hidden_dim: int. Width, `D`.
-        objective: `"autoregressive"` or `"bert"`.
-        head: what gives the logits (section A.1): `"zeros"`, the released
-            code's matrix that starts at zero; `"normal"`, one that starts from
+        num_layers: int. Number of blocks, `L`. Defaults to 24, iGPT-S's.
+        num_heads: int, which divides `hidden_dim`. Defaults to 8.
+        hidden_dim: int. Width, `D`. Defaults to 512.
+        objective: `"autoregressive"`, the default, or `"bert"`.
+        head: what gives the logits (section A.1): `"zeros"`, the default and
+            the released code's, a matrix that starts at zero; `"normal"`, of
             standard deviation 0.02; `"tied"`, the token embedding.
         depth_scaled_mlp: bool. Whether `mlp_down` starts from
             `0.02 / sqrt(L)`, as the paper's text has it and the released code
@@ -444,7 +444,7 @@ class IGPT(CheckedModel):
 
         Raises:
             ValueError: if `directory` exists and is no preset, or holds other
-                files or a tokenizer that would be lost, the weights are not
-                finite, or the tokenizer's vocabulary is not the model's.
+                files or a tokenizer that would be lost, weights are not finite,
+                LoRA's or quantized, or classes or the tokenizer do not fit.
         """
         preset_directory.save(self, directory, tokenizer)

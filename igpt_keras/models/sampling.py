@@ -61,7 +61,7 @@ def sample(
             tokens row by row, kept as they are. `(P,)` or `(1, P)` is for all
             samples. Half an image gives a completion.
         temperature: finite float >= 0 that divides the logits. 0 takes the
-            most probable token. The paper samples at 1.0.
+            most probable token. Defaults to 1.0, the paper's.
         top_k: optional int >= 1. Draw from the `top_k` most probable tokens.
         top_p: optional float in [0, 1]. Draw from the fewest most probable
             tokens whose probabilities, after `top_k`, sum to at least

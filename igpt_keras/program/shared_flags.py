@@ -18,9 +18,13 @@ EVERY_DATASET = (
 )
 _PERIOD = (
     "Steps between validations, each with a checkpoint before it. Defaults to "
-    "an eighth of the steps, or to fewer: 10,000 at most."
+    "the steps in 8 equal parts, or fewer if 8 does not divide them; in a long "
+    "run in more, for 10,000 at most."
 )
-_PAPER = "Defaults to the preset's (Table 5)."
+_PAPER = (
+    "Defaults to the preset's: the paper's (section 3.4, Table 5), or ours for "
+    "igpt_nano, igpt_micro and igpt_mini."
+)
 
 
 def define_data(
@@ -103,7 +107,8 @@ def define_tokenizer():
     define_vocabulary_size(2)
     define_palette(
         "A palette as .npy, such as OpenAI's kmeans_centers.npy. Defaults to "
-        "k-means over the training images."
+        "that of given weights or of tokens:DIRECTORY, or else to k-means over "
+        "the training images."
     )
     define_vq_vae()
 

@@ -14,6 +14,9 @@ from absl import flags
 from igpt_keras.program import interrupts
 from igpt_keras.program.subprogram import DIVERGED
 
+# What is declared here, `--help` lists as flags of the script.
+flags.disclaim_key_flags()
+
 
 def start(main, define_flags, stopped="Stopped."):
     """Parses the command line, runs a script and ends the process.
@@ -35,6 +38,9 @@ def start(main, define_flags, stopped="Stopped."):
         "Modules of your own to import first, such as mine for ./mine.py: "
         "those that register the blocks and models that weights are of.",
     )
+    for name in names:
+        # Those that another recipe defines are this one's too.
+        flags.declare_key_flag(name)
     _quiet_tensorflow()
 
     def run(argv):

@@ -115,7 +115,8 @@ class PaletteTokenizer(keras.layers.Layer):
             images: uint8 array `(M, R, R, 3)`.
             vocabulary_size: int. Number of colours. Defaults to 512.
             seed: int. The same seed gives the same palette. Defaults to 0.
-            max_pixels: int. Pixels drawn at random from `images`.
+            max_pixels: int. Pixels drawn at random from `images`. Defaults to
+                500,000.
 
         Returns:
             A `PaletteTokenizer`; colours are sorted from dark to bright.
@@ -161,7 +162,7 @@ class PaletteTokenizer(keras.layers.Layer):
             seed: int. The same seed gives the same palette. Defaults to 0.
             start_pixels: int. Of more pixels than this, so many drawn at
                 random choose the starting colours (k-means++). All pixels
-                take part in the iterations.
+                take part in the iterations. Defaults to 100,000.
             max_iterations: int. Defaults to 300.
             on_round: called with the iterations made and the mean squared
                 error, a channel, in levels of 0 to 255, as k-means proceeds.

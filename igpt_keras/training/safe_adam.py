@@ -13,7 +13,8 @@ class SafeAdam(keras.optimizers.Adam):
     `iterations`, which the schedule and the order of the data follow.
 
     Args:
-        learning_rate: float or `keras.optimizers.schedules` schedule.
+        learning_rate: float or `keras.optimizers.schedules` schedule. Defaults
+            to 0.001.
         clip_norm: float > 0. Norm of all gradients together that is scaled down
             to if it is more. Defaults to `None`, the paper's.
         **kwargs: of `keras.optimizers.Adam`, without its clipping.

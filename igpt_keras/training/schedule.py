@@ -127,7 +127,7 @@ def choose_period(steps, period=None, most=8):
         period: int, which must divide them. Defaults to `None`: chosen here, at
             most 10,000 where that divides them.
         most: int. Periods to divide the steps into by default, or fewer; more
-            in a long run.
+            in a long run. Defaults to 8.
 
     Raises:
         ValueError: if `period` does not divide the steps.

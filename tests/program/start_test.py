@@ -120,3 +120,22 @@ def test_modules_of_the_user_are_imported_first(
         assert result.stdout == text
     assert "script.py: No module named 'yours'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_help_lists_flags_that_another_recipe_defines(
+    tmp_path, subprocess_environment
+):
+    (tmp_path / "first.py").write_text(
+        "from absl import flags\n"
+        "def define_flags():\n"
+        "    flags.DEFINE_integer('of_first', 1, 'One.')\n"
+    )
+    script = tmp_path / "second.py"
+    script.write_text(
+        "import first\n"
+        "from igpt_keras import program\n"
+        "program.start(print, first.define_flags)\n"
+    )
+    result = forked.run([script, "--help"], env=subprocess_environment)
+    assert "--of_first: One." in result.stdout
+    assert "--import: Modules of your own" in result.stdout
