@@ -192,8 +192,16 @@ def count_parameters(
     """Number of weights of an `IGPT`, without building it.
 
     `L (12 D^2 + 2 D) + D + N D + 2 V D`, and `D` more for the start token of
-    the autoregressive objective; `V D` less if the head is tied. `num_heads`
-    does not matter; it is taken so that a preset can be passed whole.
+    the autoregressive objective; `V D` less if the head is tied.
+
+    Args:
+        vocabulary_size: int, `V`.
+        sequence_length: int, `N`.
+        num_layers: int, `L`.
+        num_heads: int, which does not matter: a preset can be passed whole.
+        hidden_dim: int, `D`.
+        objective: as of `IGPT`. Defaults to `"autoregressive"`.
+        head: as of `IGPT`. Defaults to `"zeros"`.
     """
     blocks = num_layers * (12 * hidden_dim**2 + 2 * hidden_dim)
     matrices = 1 if head == "tied" else 2
@@ -215,6 +223,13 @@ def count_training_flops(
     Six per matrix weight and token (forward and backward), and the full
     `N x N` attention products: `6 (12 L D^2 + V D) + 12 L N D` per token.
     Kernels that skip the masked half of causal attention do less.
+
+    Args:
+        vocabulary_size: int, `V`.
+        sequence_length: int, `N`.
+        num_layers: int, `L`.
+        hidden_dim: int, `D`.
+        batch_size: int. Images in a batch.
     """
     matrices = 12 * num_layers * hidden_dim**2 + vocabulary_size * hidden_dim
     attention = 12 * num_layers * sequence_length * hidden_dim

@@ -109,6 +109,9 @@ def check_codable(model):
 
     BERT, one that predicts squares of tokens, classes of one's own, and LoRA,
     quantized or non-finite weights.
+
+    Args:
+        model: an `IGPT`.
     """
     if model.objective != "autoregressive":
         raise ValueError(

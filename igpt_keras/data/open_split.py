@@ -139,7 +139,18 @@ def open_splits(
     skip_bad_images=False,
     model_resolution=None,
 ):
-    """`open_split` of train, validation and test of a dataset, a dict."""
+    """`open_split` of train, validation and test of a dataset.
+
+    Args:
+        dataset: as for `open_split`.
+        input_resolution: as there.
+        data_dir: as there.
+        skip_bad_images: as there.
+        model_resolution: as there.
+
+    Returns:
+        dict of `Split` by `"train"`, `"validation"` and `"test"`.
+    """
     return {
         split: open_split(
             dataset,

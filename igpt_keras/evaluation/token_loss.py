@@ -106,7 +106,13 @@ def _nats(model):
 
 
 def check_masks(model, num_masks, mask_rate):
-    """Raises a `ValueError` unless a model has a loss under these masks."""
+    """Raises a `ValueError` unless a model has a loss under these masks.
+
+    Args:
+        model: a model, which has to be an `IGPT`.
+        num_masks: int. Masks of each image, one if it is not BERT's.
+        mask_rate: float. Share of the tokens that a mask hides.
+    """
     if not hasattr(model, "objective"):
         raise ValueError(
             "Losses of tokens are those of an IGPT, received a "

@@ -101,7 +101,15 @@ def palette_squares(colours, side=15):
 
 
 def tile(images, columns):
-    """A grid with a pixel of white between images, uint8 `(H, W, 3)`."""
+    """A grid with a pixel of white between images.
+
+    Args:
+        images: uint8 `(M, R, R, 3)`.
+        columns: int. Images in a row, at most.
+
+    Returns:
+        uint8 `(H, W, 3)`, white where the last row has no more images.
+    """
     columns = min(columns, len(images))
     blank = -len(images) % columns
     images = np.pad(
@@ -117,6 +125,14 @@ def tile(images, columns):
 
 
 def enlarge(image, least=512):
-    """Repeats pixels until the width is `least`, so viewers do not blur it."""
+    """Repeats pixels, so that viewers do not blur a small picture.
+
+    Args:
+        image: uint8 `(H, W, 3)`.
+        least: int. Width in pixels to reach. Defaults to 512.
+
+    Returns:
+        uint8 `(k H, k W, 3)` of the least whole `k` that does.
+    """
     factor = -(-least // image.shape[1])
     return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -49,6 +49,9 @@ def tensorboard_link(tags):
 
     Its address is that of `tensorboard --logdir=...` on this machine, with the
     port that it takes if no other is asked for.
+
+    Args:
+        tags: list of str. Scalars to pin.
     """
     cards = [{"plugin": "scalars", "tag": tag} for tag in tags]
     pinned = json.dumps(cards, separators=(",", ":"))

@@ -159,6 +159,9 @@ def accuracy_curve(epochs, batch_size, images):
 def read_accuracy_curve(directory):
     """The `accuracy_curve` in the `metrics.json` of a run that is over.
 
+    Args:
+        directory: path of a run of `finetune.py`.
+
     Raises:
         ValueError: if there is none.
     """
