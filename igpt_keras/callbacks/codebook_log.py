@@ -72,6 +72,8 @@ class CodebookLog(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         with only_shows(self.log_dir):
             self.writer.close()
+        # It cannot be copied, as searches do with callbacks.
+        del self.writer
 
     def _revived(self):
         revived = getattr(self.model.quantizer, "revived", None)

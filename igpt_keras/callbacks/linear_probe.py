@@ -42,7 +42,8 @@ class LinearProbe(keras.callbacks.Callback):
 
     Epochs without a probe repeat the last one's; before the first they are
     `-inf`, which any accuracy improves on, and -1. Patience of other callbacks
-    counts epochs, not probes.
+    counts epochs, not probes. Keras's `TensorBoard` shows both under its run
+    `train`, as `epoch_val_probe_...`; `CurveLog` leaves them to `log_dir`.
 
     With `log_dir` it writes for TensorBoard, in the group
     `accuracy_probe_{name}`, which stands first on the page, against optimizer
@@ -79,6 +80,8 @@ class LinearProbe(keras.callbacks.Callback):
         verbose: 0 or 1. Whether to show progress. Defaults to 1.
 
     Attributes:
+        seconds: float. Spent on probes since training began, also on one that
+            was interrupted.
         fit_history: the part of `history` that the fit which runs, or ran
             last, has added; what `logs` and TensorBoard show is of it.
         history: list of dicts, one a probe, of all fits in turn: it grows on
@@ -151,6 +154,7 @@ class LinearProbe(keras.callbacks.Callback):
             check_neighbors(neighbors)
         self.verbose = verbose
         self.history = []
+        self.seconds = 0.0
         self._before = 0
         self._extract = None
 
@@ -170,6 +174,7 @@ class LinearProbe(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._before = len(self.history)
+        self.seconds = 0.0
         self._epoch = 0
         # A model made here would otherwise fall outside the strategy whose
         # variables it reads.
@@ -217,6 +222,12 @@ class LinearProbe(keras.callbacks.Callback):
 
     def _probe(self):
         start = time.perf_counter()
+        try:
+            self._measure(start)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _measure(self, start):
         step = optimizer_step(self.model)
         self._say(f"Probing {self.name} after step {step}:")
         train, train_labels = self._extract(self.train)

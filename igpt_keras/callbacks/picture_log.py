@@ -21,7 +21,7 @@ class PictureLog(keras.callbacks.Callback):
     `samples`, and `completions`, each titled by what it shows: a row an image,
     the half of it that comes first in the model's order, four completions and
     the original. A BERT model, which defines no order to sample in, has none.
-    Needs TensorFlow to write.
+    Works on an `IGPTClassifier` too. Needs TensorFlow to write.
 
     Sampling takes as long as many steps, more so for large images: `every` is
     for that, and `seconds` says it.
@@ -35,7 +35,11 @@ class PictureLog(keras.callbacks.Callback):
         verbose: 0 or 1. Whether to say so. Defaults to 1.
 
     Attributes:
-        seconds: float. Spent on pictures since training began.
+        seconds: float. Spent on pictures since training began, also on those
+            that were interrupted.
+
+    Raises:
+        ValueError: if there is no image.
 
     Example:
 
@@ -47,6 +51,10 @@ class PictureLog(keras.callbacks.Callback):
         self, log_dir, tokenizer, images, num_samples=16, every=1, verbose=1
     ):
         super().__init__()
+        if not len(images):
+            raise ValueError(
+                "images is empty: pass at least one, (1, R, R, 3), to complete."
+            )
         self.log_dir = user_path(log_dir)
         self.tokenizer = tokenizer
         self.images = images[:4]
@@ -64,7 +72,7 @@ class PictureLog(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        is_bert = self.model.objective == "bert"
+        is_bert = self._igpt.objective == "bert"
         if is_bert or not self.every or (epoch + 1) % self.every:
             return
         start = time.perf_counter()
@@ -73,21 +81,30 @@ class PictureLog(keras.callbacks.Callback):
             end_bar_line(self, epoch)
             sys.stdout.write(f"Sampling pictures after step {step}.\n")
             sys.stdout.flush()
-        with only_shows(self.log_dir):
-            self._write(step)
-        self.seconds += time.perf_counter() - start
+        try:
+            with only_shows(self.log_dir):
+                self._write(step)
+        finally:
+            self.seconds += time.perf_counter() - start
 
     def on_train_end(self, logs=None):
         with only_shows(self.log_dir):
             self.writer.close()
+        # It cannot be copied, as searches do with callbacks.
+        del self.writer
+
+    @property
+    def _igpt(self):
+        return getattr(self.model, "igpt", self.model)
 
     def _write(self, step):
         import tensorflow as tf
 
+        model = self._igpt
         samples, completions, originals = sample_pictures(
-            self.model, self.tokenizer, self.images, self.num_samples, seed=0
+            model, self.tokenizer, self.images, self.num_samples, seed=0
         )
-        rows = completion_rows(originals, completions, first_half(self.model))
+        rows = completion_rows(originals, completions, first_half(model))
         columns = len(rows) // len(originals)
         samples = titled_image(
             f"{self.num_samples} pictures drawn by the model after step "

@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import tempfile
 
 from igpt_keras.callbacks.only_shows import only_shows
@@ -119,9 +120,11 @@ def _custom_chart(group):
     from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.custom_scalar import summary
 
+    # A name may have characters of regular expressions.
+    tag = rf"{re.escape(group)}/layers$"
     chart = layout_pb2.Chart(
         title="accuracy of each layer",
-        multiline=layout_pb2.MultilineChartContent(tag=[rf"{group}/layers$"]),
+        multiline=layout_pb2.MultilineChartContent(tag=[tag]),
     )
     category = layout_pb2.Category(title=group, chart=[chart])
     layout = layout_pb2.Layout(category=[category])

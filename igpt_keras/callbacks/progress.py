@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 import time
 
@@ -18,7 +19,8 @@ class Progress(keras.callbacks.Callback):
     Written to a JSON file after each epoch: `train_seconds`, without those of
     probes and pictures, which are `probe_seconds` and `picture_seconds`;
     `epochs`, of each its number from 1 as `epoch`, the optimizer steps taken
-    as `step`, and the numbers in Keras's `logs`; and `probes`, the records of
+    as `step`, and the numbers in Keras's `logs`, of which those that are not
+    finite are `null`; and `probes`, the records of
     `LinearProbe`, each with the `validation_loss` of its epoch, so that
     loss can be drawn against accuracy. Put it behind both in the list of
     callbacks.
@@ -54,21 +56,26 @@ class Progress(keras.callbacks.Callback):
         self.probes = []
         self.events = []
 
-    def restore(self, epoch):
+    def restore(self, epoch, step=None):
         """Reads what an earlier process wrote.
 
         Args:
             epoch: int. Finished epochs of the checkpoint to continue from;
                 probes after it will be made again.
+            step: optional int. Its optimizer steps, where that may be in the
+                middle of an epoch; events after it will come again. Defaults
+                to `None`: it is at the end of an epoch.
         """
-        if not (epoch and self.path.is_file()):
+        if not ((epoch or step) and self.path.is_file()):
             return
         try:
             saved = json.loads(self.path.read_text())
             seconds = {key: float(saved[key]) for key in _SECONDS}
             probes = [p for p in saved["probes"] if p["epoch"] <= epoch]
             epochs = [e for e in saved["epochs"] if e["epoch"] <= epoch]
-            events = list(saved["events"])
+            events = [
+                e for e in saved["events"] if step is None or e["step"] <= step
+            ]
         except (OSError, ValueError, KeyError, TypeError) as error:
             sys.stdout.write(
                 f"{self.path} is damaged ({error}): what it showed of the run "
@@ -84,7 +91,11 @@ class Progress(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        numbers = {k: float(v) for k, v in (logs or {}).items()}
+        # JSON has no NaN and no infinity.
+        numbers = {
+            key: float(value) if math.isfinite(value) else None
+            for key, value in (logs or {}).items()
+        }
         step = optimizer_step(self.model)
         self.epochs.append({"epoch": epoch + 1, "step": step, **numbers})
         self.save()
@@ -97,7 +108,7 @@ class Progress(keras.callbacks.Callback):
         """Writes the file as things are, also in the middle of an epoch."""
         elapsed = time.perf_counter() - self._start
         records = [r for probe in self.callbacks for r in probe.fit_history]
-        probing = sum(record["seconds"] for record in records)
+        probing = sum(probe.seconds for probe in self.callbacks)
         drawing = sum(log.seconds for log in self.pictures)
         now = elapsed - probing - drawing, probing, drawing
         self.seconds = {

@@ -1,6 +1,7 @@
 import contextlib
 import math
 import sys
+import warnings
 from concurrent import futures
 
 import keras
@@ -35,8 +36,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             A value that is not finite is never the best. `None` keeps no best.
             Defaults to `"val_loss"`.
         patience: optional int. Stop training after so many epochs without a
-            better `monitor`. Unlike `keras.callbacks.EarlyStopping` the count
-            goes on when a run is resumed. Defaults to `None`, never.
+            better `monitor`, of those since there is one. Unlike
+            `keras.callbacks.EarlyStopping` the count goes on when a run is
+            resumed; one that is over trains an epoch more there, unless
+            `out_of_patience` is asked first. Defaults to `None`, never.
         keep: ints. Epochs, from 1, whose checkpoints stay beside the two, to
             compare the weights of a run as it went. Defaults to none.
         mode: `"min"` if a lower `monitor` is better, or `"max"`. Defaults to
@@ -61,6 +64,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         checkpoint = igpt_keras.TrainingCheckpoint("runs/mine/checkpoints")
         epoch = checkpoint.restore(model)
         model.fit(dataset, initial_epoch=epoch, callbacks=[checkpoint], ...)
+
+    Raises:
+        ValueError: if `mode` is another, or `patience` has no `monitor`.
     """
 
     def __init__(
@@ -74,6 +80,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max", received {mode!r}.')
+        if patience is not None and monitor is None:
+            raise ValueError(
+                f"patience={patience} needs a monitor: the key of logs that "
+                "should get better."
+            )
         self.directory = user_path(directory)
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
@@ -90,9 +101,21 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._failure = None
         self._lost = None
         self._made = False
+        self._waits = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Another fit, which begins anew, has patience of its own.
+        self.best_epoch = min(self.best_epoch, epoch)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.save(_place(optimizer_step(self.model), epoch + 1))
+        try:
+            self.save(_place(optimizer_step(self.model), epoch + 1))
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"Training diverged: {error}. Checkpoints in {self.directory} "
+                "are from before. Start again in another directory with a "
+                "lower learning rate."
+            ) from error
         self.finish_epoch(logs)
 
     def save(self, place):
@@ -114,10 +137,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             return
         if not all(np.isfinite(a).all() for a in arrays.values()):
             raise FloatingPointError(
-                f"Weights are not finite after step {place['step']:,}: "
-                "training diverged. The last checkpoints in "
-                f"{self.directory} are from before. Start again in another "
-                "--run_dir with a lower learning rate."
+                f"weights are not finite after step {place['step']:,}"
             )
         manifest = {
             **self._manifest(value=None),
@@ -136,7 +156,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         Args:
             logs: dict of the epoch's numbers. Defaults to none.
         """
-        value = (logs or {}).get(self.monitor)
+        logs = logs or {}
+        value = logs.get(self.monitor)
+        if value is None and self.best_value is None:
+            self._wait_for_monitor(logs)
         if value is not None:
             value = float(value) if math.isfinite(value) else None
         if value is not None and (
@@ -150,6 +173,18 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             self._do(self._finish, self.place["step"], self._manifest(value))
         if self.out_of_patience(self.place["epoch"]):
             self.model.stop_training = True
+
+    def _wait_for_monitor(self, logs):
+        self.best_epoch = self.place["epoch"]
+        if self.patience is None or self._waits:
+            return
+        self._waits = True
+        warnings.warn(
+            f"patience={self.patience} waits for {self.monitor!r}, which is "
+            f"not among what this epoch reported: {', '.join(logs)}. Pass "
+            "validation_data, or another monitor.",
+            stacklevel=2,
+        )
 
     def out_of_patience(self, epoch):
         """Whether `patience` epochs up to `epoch` brought nothing better."""

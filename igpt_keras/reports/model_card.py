@@ -46,7 +46,8 @@ def write_model_card(directory, config, metrics, command=None):
             `VQVAE`.
         config: dict of what the run depends on, as in its `config.json`. Read
             are `dataset`, `steps`, `batch_size`, `learning_rate` and `seed`;
-            if there, `fold_validation` and `labels_per_class`.
+            if there, `fold_validation`, `labels_per_class` and
+            `evaluation_images`.
         metrics: dict of what it came to, as in its `metrics.json`; of a VQ-VAE
             with the numbers of its quantizer.
         command: str. What was run. Defaults to this process's command.
@@ -103,6 +104,9 @@ def _describe_data(config, metrics):
         splits += "; trained on validation too"
     if config.get("labels_per_class"):
         splits += f"; {config['labels_per_class']:,} labels a class"
+    if config.get("evaluation_images"):
+        most = config["evaluation_images"]
+        splits += f"; scored were at most {most:,} of validation and of test"
     return {"data": f"`{config['dataset']}`", "images": splits}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from igpt_keras.backend import has_workers
 from igpt_keras.backend import model_scope
 from igpt_keras.backend import on_mesh
+from igpt_keras.backend import optimizer_step
 from igpt_keras.backend import whole_array
 from igpt_keras.callbacks.curve_log import CurveLog
 from igpt_keras.callbacks.restarted_logs import restart_logs
@@ -134,7 +135,8 @@ def fit(
         # Written with what else there is of the run, wherever it stops.
         run.watch.events = progress.events
         if log_dir is not None and checkpoint.writes:
-            restart_logs(log_dir, run.step)
+            # Steps that loss scaling skips are none of the optimizer's.
+            restart_logs(log_dir, optimizer_step(model), not run.is_to_evaluate)
             run.curves = CurveLog(log_dir, hyperparameters, command_line())
         try:
             with checkpoint.in_background():
@@ -180,7 +182,7 @@ class _Run:
         self.is_to_evaluate = bool(self.epoch) and not (
             place["evaluated"] or place["step_in_epoch"]
         )
-        progress.restore(self.epoch - self.is_to_evaluate)
+        progress.restore(self.epoch - self.is_to_evaluate, self.step)
         if self.step and self.verbose:
             sys.stdout.write(f"Continuing after step {self.step:,}.\n")
         elif progress.path.is_file() and self.verbose:
@@ -223,9 +225,11 @@ class _Run:
             callbacks.append(self.curves)
         if self.checkpoint.writes:
             callbacks.append(self.progress)
+        self.bar = _Bar()
+        if verbose:
+            callbacks.append(self.bar)
         callbacks = keras.callbacks.CallbackList(
             callbacks,
-            add_progbar=verbose != 0,
             model=self.shown,
             verbose=verbose,
             epochs=math.ceil(self.steps / self.period),
@@ -249,7 +253,7 @@ class _Run:
                 logs = self._end_epoch(callbacks)
                 if self.model.stop_training or self.step >= self.steps:
                     break
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, FloatingPointError):
             if self.checkpoint.writes:
                 self.progress.save()
             if self.curves is not None:
@@ -271,6 +275,7 @@ class _Run:
         if self.step == start:
             self.loss, self.losses = 0.0, 0
             self.model.reset_metrics()
+        self.bar.expect(self.step - start, end - start)
         callbacks.on_epoch_begin(self.epoch)
         saved, logged = time.monotonic(), _Window(self)
         saved_step = self.step
@@ -320,10 +325,12 @@ class _Run:
         """Validation and what follows; the numbers of the epoch."""
         logs = self._metrics()
         logs.update(self.evaluation())
-        weights = _weights(self.model) if self.has_workers else None
+        if self.has_workers:
+            weights = _weights(self.model)
+            steps = whole_array(self.model.optimizer.iterations)
         if self.shown is not self.model:
             self.shown.set_weights(weights)
-            self.shown.optimizer.iterations.assign(self.step)
+            self.shown.optimizer.iterations.assign(steps)
         with self._alone():
             callbacks.on_epoch_end(self.epoch - 1, logs)
         self.checkpoint.finish_epoch(logs)
@@ -355,6 +362,20 @@ class _Run:
 
 def _mean(total, count):
     return total / count if count else math.nan
+
+
+class _Bar(keras.callbacks.ProgbarLogger):
+    """Keras's progress bar, of the steps of an epoch that are left.
+
+    It takes all that it is told of for steps of this process, and the speed and
+    the time that is left from their number.
+    """
+
+    def expect(self, done, steps):
+        self.done, self.target = done, steps - done
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch - self.done, logs)
 
 
 class _Window:

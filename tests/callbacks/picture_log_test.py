@@ -1,3 +1,5 @@
+import copy
+
 import events
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ pytest.importorskip("tensorflow")
 PALETTE = np.linspace(-1, 1, 33).reshape(11, 3)
 
 
-def fit(model, callback, inputs, token_ids):
+def fit(model, callback, inputs, targets):
     model.compile("adam")
     model.fit(
         inputs,
-        token_ids,
+        targets,
         batch_size=4,
         epochs=2,
         callbacks=[callback],
@@ -35,6 +37,26 @@ def test_samples_and_completions_in_anybodys_fit(tmp_path):
         assert [step for step, _ in found[name]] == [2, 4]
         for _, value in found[name]:
             assert value[2].startswith(b"\x89PNG")
+
+
+def test_of_a_classifier_and_copied_after_a_fit(tmp_path):
+    """As searches copy callbacks that were used."""
+    tokenizer = igpt_keras.PaletteTokenizer(PALETTE)
+    token_ids = tiny.token_ids(batch=8)
+    images = array(tokenizer.detokenize(token_ids))
+    log = igpt_keras.PictureLog(tmp_path, tokenizer, images, num_samples=2)
+    classifier = igpt_keras.IGPTClassifier(tiny.model(), 3)
+    fit(classifier, log, token_ids, np.arange(8) % 3)
+    found = events.read(tmp_path / "pictures")
+    assert [step for step, _ in found["samples"]] == [2, 4]
+    copied = copy.deepcopy(log)
+    assert copied.num_samples == 2
+    np.testing.assert_array_equal(copied.images, images[:4])
+
+
+def test_no_image_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="images is empty"):
+        igpt_keras.PictureLog(tmp_path, None, np.zeros((0, 4, 4, 3)))
 
 
 @pytest.mark.parametrize("every, steps", [(2, [4]), (0, [])])

@@ -195,6 +195,30 @@ def test_patience_counts_across_restarts(tmp_path):
     assert stops == [False, False, False, True, False]
 
 
+def test_patience_waits_for_a_monitor(tmp_path):
+    _, checkpoint = ready(tmp_path, monitor="val_probe_accuracy", patience=1)
+    with pytest.warns(UserWarning, match="'val_probe_accuracy'.*: val_loss"):
+        for epoch in (1, 2, 3):
+            end_epoch(checkpoint, epoch, 1.0)
+    assert not checkpoint.out_of_patience(3)
+    assert not checkpoint.model.stop_training
+    # It counts from there.
+    for epoch, value in ((4, 0.5), (5, 0.6)):
+        checkpoint.model.optimizer.iterations.assign(epoch)
+        checkpoint.on_epoch_end(epoch - 1, {"val_probe_accuracy": value})
+    assert checkpoint.model.stop_training
+    with pytest.raises(ValueError, match="patience=1 needs a monitor"):
+        igpt_keras.TrainingCheckpoint(tmp_path, monitor=None, patience=1)
+
+
+def test_another_fit_has_patience_of_its_own(tmp_path):
+    model = compiled(0.0)
+    checkpoint = igpt_keras.TrainingCheckpoint(tmp_path, patience=2)
+    for epochs, first in ((3, 0), (2, 0)):
+        losses = fit(model, checkpoint, 9, first)["val_loss"]
+        assert len(losses) == epochs and len(set(losses)) == 1
+
+
 def killed(*arguments):
     raise KeyboardInterrupt
 
@@ -371,8 +395,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model = compiled()
     fit(model, checkpoint, 1)
     model.head.kernel.assign(np.full((15, 11), np.nan))
-    with pytest.raises(FloatingPointError, match="after step"):
+    with pytest.raises(FloatingPointError, match="after step") as error:
         checkpoint.on_epoch_end(1, {"val_loss": 0.0})
+    assert ".." not in str(error.value) and "--" not in str(error.value)
     assert checkpoint.restore(model) == 1
     assert np.isfinite(array(model.head.kernel)).all()
 

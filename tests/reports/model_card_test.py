@@ -191,3 +191,10 @@ def test_order_and_attention_are_named_where_they_are_not_the_usual(tmp_path):
     model = tiny.model(attention="block_causal:2")
     model.save_to_preset(tmp_path / "own", tokenizer=tiny.grey_palette())
     assert rows(card(tmp_path / "own"))["attention"] == ["block_causal:2"]
+
+
+def test_a_card_says_of_how_many_images_scores_are(preset):
+    text = card(preset, {**CONFIG, "evaluation_images": 1234})
+    images = rows(text)["images"][0]
+    assert images.endswith("at most 1,234 of validation and of test")
+    assert "scored" not in card(preset)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 
 import events
@@ -228,6 +229,46 @@ def test_nothing_but_nan_ends_training_and_saves_none(tmp_path):
     for path in (tmp_path / "checkpoints").glob("step_*/state.npz"):
         with np.load(path) as file:
             assert all(np.isfinite(file[key]).all() for key in file.files)
+
+
+def test_the_events_of_a_run_that_diverged_are_kept(tmp_path):
+    with pytest.raises(FloatingPointError) as error:
+        fit(
+            build(),
+            tmp_path,
+            steps=24,
+            period=12,
+            batches_from=lambda step: weighted(step, lambda place: place >= 5),
+        )
+    assert str(error.value).count("lower learning rate") == 1
+    saved = json.loads((tmp_path / "progress.json").read_text())
+    assert [e["skipped"] for e in saved["events"]] == list(range(1, 11))
+
+
+def test_weights_that_are_not_finite_are_said_once(tmp_path, monkeypatch):
+    model = build()
+    monkeypatch.setattr(
+        igpt_keras.callbacks.training_checkpoint,
+        "training_state",
+        lambda model: ({"a": np.array([np.nan])}, {}),
+    )
+    with pytest.raises(FloatingPointError) as error:
+        fit(model, tmp_path)
+    text = str(error.value)
+    assert text.startswith("Training diverged: weights are not finite after")
+    assert text.count("Checkpoints in") == 1 and ".." not in text
+
+
+def test_the_bar_of_a_run_that_goes_on_is_of_the_steps_left(
+    tmp_path, capsys, signals
+):
+    """Speed and time left are of these steps alone."""
+    with pytest.raises(SystemExit), interrupts.handled():
+        fit(build(), tmp_path, callbacks=[Signal(7)])
+    capsys.readouterr()
+    fit(build(), tmp_path, verbose=1)
+    bars = re.findall(r"^(\d+/\d+) - ", capsys.readouterr().out, re.MULTILINE)
+    assert bars == ["1/1", "4/4"]
 
 
 def test_a_lost_run_says_that_it_begins_again(tmp_path, capsys):
