@@ -11,8 +11,6 @@ from tiny import array
 
 import igpt_keras
 
-pytestmark = pytest.mark.compiled
-
 RATE = 1e-3
 # Of Adam; weights with hardly any gradient would move by its rounding.
 EPSILON = 1e-6
@@ -50,6 +48,7 @@ def snapshot(model):
     return {v.path: array(v).copy() for v in model.trainable_variables}
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "kind",
     [
@@ -149,6 +148,7 @@ def test_accumulation_over_halves_is_the_whole_batch(kind):
         )
 
 
+@pytest.mark.compiled
 @pytest.mark.large
 def test_compiled_with_xla_a_step_is_the_same():
     found = []

@@ -8,9 +8,11 @@ import pytest
 
 # A program that runs a script, which ends its step and says so.
 _PARENT = """
-import sys
+import signal, sys
 from igpt_keras import program
 from igpt_keras.program import interrupts
+# A job in the background is born deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with interrupts.handled():
     program.run_script(sys.argv[1], sys.argv[2:])
 """

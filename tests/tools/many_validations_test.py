@@ -5,6 +5,7 @@ from conftest import ROOT
 pytest.importorskip("tensorflow")
 
 
+@pytest.mark.large
 def test_a_few(subprocess_environment):
     result = forked.run(
         [ROOT / "tools" / "many_validations.py", "--validations=20"],

@@ -75,6 +75,7 @@ def files(root):
     return {p: p.read_text() for p in root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.large
 def test_says_what_survives_and_leaves_the_tree(project, capsys):
     before = files(project)
     path = str(project / "igpt_keras" / "sign.py")

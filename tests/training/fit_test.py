@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import events
@@ -16,8 +17,6 @@ from igpt_keras.training.tensorflow_step import TensorFlowStep
 
 tf = pytest.importorskip("tensorflow")
 
-pytestmark = pytest.mark.compiled
-
 TOKEN_IDS = tiny.token_ids(32)
 VALIDATION = tf.data.Dataset.from_tensors((TOKEN_IDS[:8], TOKEN_IDS[:8]))
 
@@ -27,11 +26,14 @@ def batches_from(step, token_ids=TOKEN_IDS):
     return data.repeat().batch(4, drop_remainder=True).skip(step)
 
 
-def build(seed=0):
+def build(seed=0, first_scale=None):
     keras.utils.set_random_seed(seed)
     size = {**tiny.SIZE, "num_layers": 1, "dropout": 0.2}
     model = igpt_keras.IGPT(**size)
-    model.compile(training.paper_adam(0.01, steps=12, warmup_steps=2))
+    optimizer = training.paper_adam(0.01, steps=12, warmup_steps=2)
+    if first_scale is not None:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, first_scale)
+    model.compile(optimizer)
     return model
 
 
@@ -90,6 +92,7 @@ def signals():
         signal.signal(number, handler)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.large)],
@@ -188,6 +191,22 @@ def test_steps_taken_again_are_in_the_curves_once(tmp_path):
         assert steps == list(range(every, 13, every))
 
 
+def test_steps_that_loss_scaling_skips_are_none_in_the_curves(tmp_path):
+    """The optimizer's steps are fewer than those of the run."""
+    for again in (False, True):
+        model = build(first_scale=3e38)
+        fit(model, tmp_path, log_dir=tmp_path / "logs", log_every=1)
+        if not again:
+            shutil.rmtree(tmp_path / "checkpoints" / "step_0000000012")
+            shutil.rmtree(tmp_path / "checkpoints" / "best")
+    taken = int(tiny.array(model.optimizer.iterations))
+    assert taken < 12
+    logs = events.read(tmp_path / "logs" / "train")["loss"]
+    # A first step of too large a scale leaves the number as it was.
+    steps = [step for step, _ in logs if step > 4]
+    assert steps == list(range(5, taken + 1))
+
+
 def weighted(step, bad=lambda place: place == 3):
     """Batches with weights, of which one makes the loss NaN."""
     places = tf.data.Dataset.range(step, 2**62)
@@ -219,30 +238,20 @@ def test_a_batch_that_makes_nan_is_skipped(tmp_path, capsys):
 
 
 def test_nothing_but_nan_ends_training_and_saves_none(tmp_path):
+    """What was seen of it is kept."""
     model = build()
-    with pytest.raises(FloatingPointError, match="10 steps in a row"):
+    with pytest.raises(FloatingPointError, match="10 steps in a row") as error:
         fit(
             model,
             tmp_path,
             batches_from=lambda step: weighted(step, lambda place: place >= 0),
         )
-    for path in (tmp_path / "checkpoints").glob("step_*/state.npz"):
-        with np.load(path) as file:
-            assert all(np.isfinite(file[key]).all() for key in file.files)
-
-
-def test_the_events_of_a_run_that_diverged_are_kept(tmp_path):
-    with pytest.raises(FloatingPointError) as error:
-        fit(
-            build(),
-            tmp_path,
-            steps=24,
-            period=12,
-            batches_from=lambda step: weighted(step, lambda place: place >= 5),
-        )
     assert str(error.value).count("lower learning rate") == 1
     saved = json.loads((tmp_path / "progress.json").read_text())
     assert [e["skipped"] for e in saved["events"]] == list(range(1, 11))
+    for path in (tmp_path / "checkpoints").glob("step_*/state.npz"):
+        with np.load(path) as file:
+            assert all(np.isfinite(file[key]).all() for key in file.files)
 
 
 def test_weights_that_are_not_finite_are_said_once(tmp_path, monkeypatch):

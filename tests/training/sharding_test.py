@@ -184,11 +184,11 @@ np.savez(directory / "found.npz", **{
 def found(tmp_path_factory):
     """What each layout ended with."""
     directory = tmp_path_factory.mktemp("sharding")
-    run(PROGRAM, directory)
+    run(PROGRAM, directory, JAX_COMPILATION_CACHE_DIR=str(directory / "jax"))
     return dict(np.load(directory / "found.npz"))
 
 
-def run(program, *arguments):
+def run(program, *arguments, **environment):
     """A program on four devices of JAX; what it said in the end."""
     result = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", program]
@@ -200,6 +200,8 @@ def run(program, *arguments):
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
             # Most of the time is compilation.
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            **environment,
         },
         capture_output=True,
         text=True,
