@@ -115,7 +115,6 @@ def test_stopped_and_continued_ends_the_same(finetuned, preset, tmp_path):
         recipe.run("finetune", model=preset, **changed, run_dir=again)
 
 
-@pytest.mark.large
 def test_from_scratch_beside_it(finetuned, preset, tmp_path, capsys):
     run, metrics = finetuned
     found = recipe.run(

@@ -67,7 +67,6 @@ def test_is_a_grid_trained_on_the_same_batches(preset, probed):
     assert metrics["peak_memory_bytes"] > 2**27
 
 
-@pytest.mark.large
 def test_bert_is_scored_under_several_masks(tmp_path, capsys):
     """By the modal prediction, and of test; the paper's section 4.6."""
     preset = tiny.save_preset(tmp_path / "preset", "bert")

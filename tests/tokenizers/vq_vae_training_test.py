@@ -129,7 +129,6 @@ def trained(**arguments):
 
 
 @pytest.mark.compiled
-@pytest.mark.large
 def test_a_seed_is_one_run_however_it_is_run():
     expected = trained(jit_compile=True)
     assert array(expected.quantizer.revived) > 2

@@ -7,7 +7,6 @@ from conftest import ROOT
 import igpt_keras
 
 
-@pytest.mark.large
 def test_all_ways_are_timed_in_turns(tmp_path):
     path = tmp_path / "sampling.json"
     draft = igpt_keras.IGPT(4, 16, num_layers=1, num_heads=1, hidden_dim=4)
