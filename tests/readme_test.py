@@ -265,12 +265,18 @@ def test_short_program_runs(tmp_path, monkeypatch, few_images):
 
 @pytest.mark.compiled
 def test_programs_of_the_first_run(tmp_path, monkeypatch, few_images):
-    """The second one is a run, with its probes."""
+    """The second one is a run, which goes on for more steps."""
     run_programs("docs/first_run.md", tmp_path, monkeypatch)
     assert (tmp_path / "runs" / "mine" / "config.json").is_file()
     run = tmp_path / "runs" / "parts"
     progress = json.loads((run / "progress.json").read_text())
     assert [probe["step"] for probe in progress["probes"]] == [10, 20]
+    program = blocks("docs/first_run.md", "python")[1]
+    more = program.replace("steps=20,\n    period", "steps=30,\n    period")
+    assert more != program
+    exec(compile(more, "more", "exec"), {})
+    progress = json.loads((run / "progress.json").read_text())
+    assert [probe["step"] for probe in progress["probes"]] == [10, 20, 30]
 
 
 @pytest.fixture

@@ -223,11 +223,18 @@ class LinearProbe(keras.callbacks.Callback):
     def _probe(self):
         start = time.perf_counter()
         try:
-            self._measure(start)
+            record = self._measure()
         finally:
-            self.seconds += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self.seconds += seconds
+        record["seconds"] = seconds
+        self.history.append(record)
+        self._say(describe_record(record, self._extract.num_layers - 1))
+        if self._log is not None:
+            self._log.write(self.fit_history)
 
-    def _measure(self, start):
+    def _measure(self):
+        """What `history` says of a probe, but for its seconds."""
         step = optimizer_step(self.model)
         self._say(f"Probing {self.name} after step {step}:")
         train, train_labels = self._extract(self.train)
@@ -263,11 +270,7 @@ class LinearProbe(keras.callbacks.Callback):
         if self.neighbors is not None:
             sets = (train, train_labels, test, test_labels)
             record |= self._neighbors_record(*sets)
-        record["seconds"] = time.perf_counter() - start
-        self.history.append(record)
-        self._say(describe_record(record, self._extract.num_layers - 1))
-        if self._log is not None:
-            self._log.write(self.fit_history)
+        return record
 
     def _neighbors_record(self, train, train_labels, test, test_labels):
         near = probe_neighbors(

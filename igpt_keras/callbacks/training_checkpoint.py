@@ -111,11 +111,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         try:
             self.save(_place(optimizer_step(self.model), epoch + 1))
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"Training diverged: {error}. Checkpoints in {self.directory} "
-                "are from before. Start again in another directory with a "
-                "lower learning rate."
-            ) from error
+            raise self.diverged(error, "directory") from error
         self.finish_epoch(logs)
 
     def save(self, place):
@@ -146,6 +142,19 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "config": self.config,
         }
         self._do(self._write, arrays, manifest)
+
+    def diverged(self, error, place):
+        """`FloatingPointError` of a run, which says what to do.
+
+        Args:
+            error: what went wrong.
+            place: str. What to begin another run in.
+        """
+        return FloatingPointError(
+            f"Training diverged: {error}. Checkpoints in {self.directory} are "
+            f"from before. Start again in another {place} with a lower "
+            "learning rate."
+        )
 
     def finish_epoch(self, logs=None):
         """Notes in the last checkpoint that its epoch was evaluated.

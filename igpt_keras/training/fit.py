@@ -142,11 +142,7 @@ def fit(
             with checkpoint.in_background():
                 run.go(batches_from)
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"Training diverged: {error}. Checkpoints in "
-                f"{checkpoint.directory} are from before. Start again in "
-                "another --run_dir with a lower learning rate."
-            ) from error
+            raise checkpoint.diverged(error, "--run_dir") from error
         except Exception as error:
             if not _is_of_another_worker(error):
                 raise

@@ -49,8 +49,7 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
     assert saved["train_seconds"] == progress.seconds["train_seconds"] > 0
     # Each second is counted once.
     probing = sum(record["seconds"] for record in probe.history)
-    assert saved["probe_seconds"] == pytest.approx(probing, abs=0.01)
-    assert probing > 0
+    assert saved["probe_seconds"] == probing > 0
     assert saved["picture_seconds"] == 0
     assert [p["epoch"] for p in saved["probes"]] == [2, 4]
     losses = [p["validation_loss"] for p in saved["probes"]]
@@ -62,7 +61,7 @@ def test_keeps_probes_and_the_loss_of_their_epochs(tmp_path):
     assert [p["epoch"] for p in read(path)["probes"]] == [2, 4, 2]
     assert len(probe.history) == 3
     probing = sum(record["seconds"] for record in probe.history)
-    assert read(path)["probe_seconds"] == pytest.approx(probing, abs=0.02)
+    assert read(path)["probe_seconds"] == pytest.approx(probing)
 
 
 def test_goes_on_and_forgets_probes_after_the_checkpoint(tmp_path):
